@@ -1,0 +1,1 @@
+"""The contract's messages and stubs, generated from `protos/llmspell/v1`."""

@@ -1,0 +1,1 @@
+"""The one public door: keys, tenants, routing and the command line."""

@@ -1,0 +1,1 @@
+"""Runs tenants' Lua scripts in worker processes."""

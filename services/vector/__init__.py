@@ -1,0 +1,1 @@
+"""Stores and searches vectors; documents in, passages out."""
