@@ -40,7 +40,7 @@ else:
     class ContractHook(BuildHookInterface):  # type: ignore[type-arg]
         """Generates before hatchling collects files."""
 
-        def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
             """Called by hatchling before every build, editable ones included."""
             generate()
 
