@@ -1,0 +1,193 @@
+"""Where a call enters a process: one interceptor, the same in all four.
+
+In this order, and the order matters: room is taken first (a flood must not cost a signature check
+each), then who is calling, then whether it may, then the bytes are parsed, then the handler runs.
+Whatever is raised on the way becomes one status. Only how the caller is known differs: the gateway
+reads a key, the others open a sealed context.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, Protocol
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from services.common.access import METHODS, OPEN_PREFIXES, Method, decide
+from services.common.context import (
+    METADATA_KEY,
+    REQUEST_ID_KEY,
+    CallContext,
+    Seal,
+    context_invalid,
+    new_request_id,
+    set_context,
+)
+from services.common.errors import Reason, ServiceError
+from services.common.status import short, status_code, to_trailer
+from services.common.telemetry import Counts
+
+log = logging.getLogger(__name__)
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class Identify(Protocol):
+    """Tells who is calling."""
+
+    async def __call__(self, metadata: Metadata, method: Method) -> CallContext:
+        """The caller's context.
+
+        Raises:
+            ServiceError: CREDENTIAL_MISSING, CREDENTIAL_INVALID, CONTEXT_INVALID,
+                PERMISSION_DENIED.
+        """
+
+
+class SealedContext:
+    """Knows a caller by the gateway's seal; for every process but the gateway."""
+
+    def __init__(self, seal: Seal) -> None:
+        self._seal = seal
+
+    async def __call__(self, metadata: Metadata, method: Method) -> CallContext:
+        """The context in the call's metadata; exactly one is accepted."""
+        del method
+        sealed = [value for key, value in metadata if key == METADATA_KEY]
+        if len(sealed) != 1 or not isinstance(sealed[0], bytes):
+            raise context_invalid()
+        return self._seal.open(sealed[0])
+
+
+class Door(grpc.aio.ServerInterceptor):
+    """The interceptor. Health and reflection pass; every other method needs an identity."""
+
+    def __init__(self, identify: Identify, counts: Counts, *, calls_at_once: int) -> None:
+        self._identify = identify
+        self._counts = counts
+        self._calls_at_once = calls_at_once
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Called by grpc for each call, before its bytes are read."""
+        handler = await continuation(handler_call_details)
+        path = handler_call_details.method
+        if handler is None or path.startswith(OPEN_PREFIXES):
+            return handler
+        call = _Call(self, METHODS.get(path), handler, handler_call_details.invocation_metadata)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                call.stream, response_serializer=handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            call.unary, response_serializer=handler.response_serializer
+        )
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """A place among the calls in flight.
+
+        Raises:
+            ServiceError: OVERLOADED.
+        """
+        if self._counts.in_flight >= self._calls_at_once:
+            raise ServiceError(
+                Reason.OVERLOADED,
+                f"{self._calls_at_once} calls are in flight already; try again shortly.",
+                limit=self._calls_at_once,
+            )
+        self._counts.in_flight += 1
+        self._counts.calls += 1
+        try:
+            yield
+        finally:
+            self._counts.in_flight -= 1
+
+    async def enter(self, metadata: Metadata, method: Method | None) -> CallContext:
+        """Know the caller and decide."""
+        if method is None:
+            raise ServiceError(Reason.NOT_IMPLEMENTED, "The method is not offered.")
+        context = await self._identify(metadata, method)
+        decide(context, method)
+        set_context(context)
+        return context
+
+    def count_internal(self) -> None:
+        """Remember that a call failed for our own reasons."""
+        self._counts.internal_errors += 1
+
+
+class _Call:
+    """One call on its way through the door."""
+
+    def __init__(self, door: Door, method: Method | None, handler: Any, metadata: Metadata) -> None:
+        self._door = door
+        self._method = method
+        self._handler = handler
+        self._metadata = metadata
+        self._request_id = ""
+
+    async def unary(self, raw: bytes, servicer_context: Any) -> Any:
+        try:
+            with self._door.room():
+                request = await self._enter(raw)
+                return await self._handler.unary_unary(request, servicer_context)
+        except Exception as error:  # noqa: BLE001  (every error becomes a status here)
+            await self._abort(servicer_context, error)
+
+    async def stream(self, raw: bytes, servicer_context: Any) -> AsyncIterator[Any]:
+        try:
+            with self._door.room():
+                request = await self._enter(raw)
+                async for response in self._handler.unary_stream(request, servicer_context):
+                    yield response
+        except Exception as error:  # noqa: BLE001  (every error becomes a status here)
+            await self._abort(servicer_context, error)
+
+    async def _enter(self, raw: bytes) -> Any:
+        context = await self._door.enter(self._metadata, self._method)
+        self._request_id = context.request_id
+        parse = self._handler.request_deserializer
+        if parse is None:  # the relay passes bytes on
+            return raw
+        try:
+            return parse(raw)
+        except DecodeError:
+            raise ServiceError(
+                Reason.MESSAGE_MALFORMED, "The request's bytes are not a message of this method."
+            ) from None
+
+    async def _abort(self, servicer_context: Any, error: Exception) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        known = error if isinstance(error, ServiceError) else self._internal(error)
+        if known.reason == Reason.INTERNAL:
+            self._door.count_internal()
+        trailers = (to_trailer(known), (REQUEST_ID_KEY, self._request_id))
+        await servicer_context.abort(
+            status_code(known.reason), short(known.message), trailing_metadata=trailers
+        )
+        raise AssertionError("abort returned")
+
+    def _internal(self, error: Exception) -> ServiceError:
+        error_id = new_request_id()
+        log.error(
+            "internal error",
+            exc_info=error,
+            extra={
+                "error_id": error_id,
+                "method": self._method.path if self._method else "",
+                "request_id": self._request_id,
+            },
+        )
+        return ServiceError(
+            Reason.INTERNAL, f"Something went wrong on our side; the log has it as {error_id}."
+        )

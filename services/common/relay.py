@@ -1,0 +1,156 @@
+"""The byte mover: a method name and bytes in, a sealed context on, bytes out.
+
+The gateway relays clients' calls with it and the runtime relays scripts' calls. It knows no
+message, so a new RPC needs no line here. Deadline, cancellation and error details pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import grpc
+
+from services.common.access import METHODS, Method
+from services.common.context import METADATA_KEY, CallContext, Seal, current_context
+from services.common.errors import ServiceError
+from services.common.limits import (
+    CONTEXT_SECONDS_PAST_DEADLINE,
+    DEADLINE_SECONDS_DEFAULT,
+    DEADLINE_SECONDS_MAX,
+    MESSAGE_BYTES_MAX,
+)
+from services.common.status import DETAILS_KEY, from_trailer
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # A process that was killed is back within a second; do not wait longer to notice.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # Each process calls its own peers, never through somebody's proxy.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Upstream:
+    """One process that is called, over one long-lived channel."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name = name
+        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._calls: dict[str, Any] = {}
+
+    def unary(self, path: str) -> Any:
+        """A callable for a unary method, bytes to bytes."""
+        if path not in self._calls:
+            self._calls[path] = self.channel.unary_unary(path)
+        return self._calls[path]
+
+    def stream(self, path: str) -> Any:
+        """A callable for a method that answers with a stream."""
+        if path not in self._calls:
+            self._calls[path] = self.channel.unary_stream(path)
+        return self._calls[path]
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self.channel.close()
+
+
+class Relay:
+    """Passes calls on to the process that owns their service."""
+
+    def __init__(self, routes: Mapping[str, Upstream], seal: Seal) -> None:
+        """`routes`: full service name → the process that owns it."""
+        self._routes = routes
+        self._seal = seal
+
+    def routes(self, method: Method) -> bool:
+        """Whether this relay knows where the method lives."""
+        return method.service in self._routes
+
+    async def call(
+        self, method: Method, request: bytes, context: CallContext, *, timeout_s: float
+    ) -> bytes:
+        """One unary call.
+
+        Raises:
+            ServiceError: what the other process answered; SERVICE_UNAVAILABLE where it is away.
+        """
+        upstream = self._routes[method.service]
+        try:
+            answer: bytes = await upstream.unary(method.path)(
+                request, timeout=timeout_s, metadata=self._metadata(context, timeout_s)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _service_error(error, upstream) from None
+        return answer
+
+    async def stream(
+        self, method: Method, request: bytes, context: CallContext, *, timeout_s: float | None
+    ) -> AsyncIterator[bytes]:
+        """One call that answers with a stream; ending the iteration cancels it.
+
+        Raises:
+            ServiceError: like `call`.
+        """
+        upstream = self._routes[method.service]
+        metadata = self._metadata(context, timeout_s or DEADLINE_SECONDS_MAX)
+        call = upstream.stream(method.path)(request, timeout=timeout_s, metadata=metadata)
+        try:
+            async for answer in call:
+                yield answer
+        except grpc.aio.AioRpcError as error:
+            raise _service_error(error, upstream) from None
+        finally:
+            call.cancel()
+
+    def _metadata(self, context: CallContext, timeout_s: float) -> tuple[tuple[str, bytes]]:
+        sealed = self._seal.seal(context, lifetime_s=timeout_s + CONTEXT_SECONDS_PAST_DEADLINE)
+        return ((METADATA_KEY, sealed),)
+
+
+class RelayHandler(grpc.GenericRpcHandler):
+    """Serves every method that the relay has a route for. Stands behind the door."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._handlers = {
+            path: self._handler(method) for path, method in METHODS.items() if relay.routes(method)
+        }
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler of a method, None where it has no route."""
+        return self._handlers.get(handler_call_details.method)
+
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+        async def unary(request: bytes, servicer_context: Any) -> bytes:
+            timeout_s = remaining_s(servicer_context) or DEADLINE_SECONDS_DEFAULT
+            return await self._relay.call(method, request, current_context(), timeout_s=timeout_s)
+
+        async def stream(request: bytes, servicer_context: Any) -> AsyncIterator[bytes]:
+            timeout_s = remaining_s(servicer_context)
+            answers = self._relay.stream(method, request, current_context(), timeout_s=timeout_s)
+            async for answer in answers:
+                yield answer
+
+        if method.streams:
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+
+def remaining_s(servicer_context: Any) -> float | None:
+    """Seconds until the caller's deadline, at most the limit; None where it set none."""
+    remaining = servicer_context.time_remaining()
+    return None if remaining is None else min(max(remaining, 0.001), DEADLINE_SECONDS_MAX)
+
+
+def _service_error(error: grpc.aio.AioRpcError, upstream: Upstream) -> ServiceError:
+    trailers = dict(error.trailing_metadata() or ())
+    known = from_trailer(error.code(), error.details() or "", trailers.get(DETAILS_KEY))
+    known.metadata.setdefault("service", upstream.name)
+    return known

@@ -1,0 +1,165 @@
+"""How a process starts, serves and stops; the same in all four.
+
+Start: settings, log, engine (which recovers), servicers, health NOT_SERVING, bind, SERVING.
+Stop, on SIGTERM and SIGINT alike: NOT_SERVING, no new calls, time for those in flight, cancel,
+close the engine, exit 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common.config import load_settings
+from services.common.door import Door
+from services.common.errors import Reason, ServiceError, reason_name
+from services.common.limits import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, STREAMS_MAX
+from services.common.settings import Settings
+from services.common.telemetry import start_logging
+
+log = logging.getLogger(__name__)
+
+EXIT_CANNOT_START = 78
+"""The process was refused by its configuration or its data folder; starting it again will not
+help (EX_CONFIG of sysexits)."""
+
+_OPTIONS = (
+    # Two processes must not share a port: a stale one would take half the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
+    ("grpc.server_handshake_timeout_ms", 5000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a process consists of, once its engine is open."""
+
+    listen: str
+    """Where it serves."""
+    door: Door
+    """How calls enter."""
+    register: Callable[[grpc.aio.Server], None]
+    """Adds its servicers."""
+    services: Sequence[str]
+    """Full names of the services it serves, for health and reflection."""
+    reflection: bool
+    """Whether it describes the contract."""
+    background: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=tuple)
+    """Loops that run while it serves; one that fails ends the process."""
+    close: Callable[[], Awaitable[None]]
+    """Called last."""
+
+
+Build = Callable[[Settings], Awaitable[Parts]]
+
+
+def main(name: str, build: Build) -> int:
+    """The body of each `__main__`: run the process until a signal; its exit code."""
+    start_logging(name, "info")
+    try:
+        settings = load_settings(_settings_file(), os.environ, _overrides(sys.argv[1:]))
+        start_logging(name, settings.telemetry.log_level)
+        asyncio.run(_run(name, settings, build))
+    except ServiceError as error:
+        log.error(  # noqa: TRY400  (the message says it all; a trace would hide it)
+            "cannot start", extra={"reason": reason_name(error.reason), "why": error.message}
+        )
+        return EXIT_CANNOT_START
+    return 0
+
+
+async def _run(name: str, settings: Settings, build: Build) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parts = await build(settings)
+    try:
+        await _serve(name, parts, stop, drain_s=settings.deployment.drain_s)
+    finally:
+        await parts.close()
+
+
+async def _serve(name: str, parts: Parts, stop: asyncio.Event, *, drain_s: float) -> None:
+    server = grpc.aio.server(interceptors=(parts.door,), options=_OPTIONS)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    parts.register(server)
+    if parts.reflection:
+        names = (*parts.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    _bind(server, parts.listen)
+    await server.start()
+    await _set_health(health_servicer, parts.services, health_pb2.HealthCheckResponse.SERVING)
+    log.info("serving", extra={"address": parts.listen, "pid": os.getpid()})
+    try:
+        await _until_stopped(stop, parts.background)
+    finally:
+        await health_servicer.enter_graceful_shutdown()
+        await server.stop(drain_s)
+        log.info("stopped", extra={"service": name})
+
+
+async def _until_stopped(
+    stop: asyncio.Event, background: Sequence[Callable[[], Awaitable[None]]]
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        loops = [tasks.create_task(_as_coroutine(start)) for start in background]
+        await stop.wait()
+        for loop in loops:
+            loop.cancel()
+
+
+async def _as_coroutine(start: Callable[[], Awaitable[None]]) -> None:
+    await start()
+
+
+def _bind(server: grpc.aio.Server, address: str) -> None:
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise ServiceError(
+            Reason.ADDRESS_IN_USE,
+            f"{address} cannot be listened on: another process has it, or it is no address of this "
+            "machine. Stop that process or choose another port.",
+            address=address,
+        )
+
+
+async def _set_health(servicer: Any, services: Sequence[str], status: int) -> None:
+    for name in ("", *services):
+        await servicer.set(name, status)
+
+
+def _settings_file() -> Path | None:
+    """From `--config FILE`, else `LLMSPELL_CONFIG`, else none."""
+    arguments = sys.argv[1:]
+    if "--config" in arguments[:-1]:
+        return Path(arguments[arguments.index("--config") + 1])
+    named = os.environ.get("LLMSPELL_CONFIG")
+    return Path(named) if named else None
+
+
+def _overrides(arguments: list[str]) -> list[str]:
+    return [value for flag, value in itertools.pairwise(arguments) if flag == "--set"]

@@ -1,0 +1,93 @@
+"""The one translator between `ServiceError` and google.rpc.Status."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from llmspell.v1 import errors_pb2, options_pb2
+
+from services.common.errors import Reason, ServiceError, reason_name
+
+DETAILS_KEY = "grpc-status-details-bin"
+DOMAIN = "llmspell"
+_MESSAGE_LENGTH_MAX = 2000
+_METADATA_VALUE_LENGTH_MAX = 500
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_REASONS = errors_pb2.DESCRIPTOR.enum_types_by_name["Reason"]
+
+
+def status_code(reason: Reason) -> grpc.StatusCode:
+    """The gRPC code that the contract gives a reason."""
+    options = _REASONS.values_by_number[reason].GetOptions()
+    return _CODES[options.Extensions[cast("Any", options_pb2.status_code)]]
+
+
+def to_trailer(error: ServiceError) -> tuple[str, bytes]:
+    """The trailing metadata entry that carries reason and metadata.
+
+    Long texts are cut: a trailer over 8 KiB would be dropped by the transport with everything in
+    it.
+    """
+    info = error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain=DOMAIN)
+    for name, value in error.metadata.items():
+        info.metadata[name] = value[:_METADATA_VALUE_LENGTH_MAX]
+    detail = any_pb2.Any()
+    detail.Pack(info)
+    status = status_pb2.Status(
+        code=status_code(error.reason).value[0], message=short(error.message), details=[detail]
+    )
+    return DETAILS_KEY, status.SerializeToString()
+
+
+def from_trailer(code: grpc.StatusCode, message: str, details: bytes | None) -> ServiceError:
+    """The error that a service answered with; one made from the code where it carries none.
+
+    Texts of the transport name addresses, so they are not passed on.
+    """
+    if details is not None:
+        error = _from_details(message, details)
+        if error is not None:
+            return error
+    return _from_code(code)
+
+
+def short(message: str) -> str:
+    """A message that fits into a trailer."""
+    if len(message) <= _MESSAGE_LENGTH_MAX:
+        return message
+    return message[: _MESSAGE_LENGTH_MAX - 1] + "…"
+
+
+def _from_details(message: str, details: bytes) -> ServiceError | None:
+    status = status_pb2.Status.FromString(details)
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info) and info.reason in _REASONS.values_by_name:
+            reason = cast("Reason", Reason.Value(info.reason))
+            return ServiceError(reason, message, **dict(info.metadata))
+    return None
+
+
+def _from_code(code: grpc.StatusCode) -> ServiceError:
+    texts = {
+        grpc.StatusCode.UNAVAILABLE: (
+            Reason.SERVICE_UNAVAILABLE,
+            "A process that this call needs is not reachable; try again.",
+        ),
+        grpc.StatusCode.DEADLINE_EXCEEDED: (
+            Reason.DEADLINE_EXCEEDED,
+            "The call's deadline passed.",
+        ),
+        grpc.StatusCode.RESOURCE_EXHAUSTED: (
+            Reason.MESSAGE_TOO_LARGE,
+            "The message is larger than the limit.",
+        ),
+        grpc.StatusCode.CANCELLED: (Reason.CANCELLED, "The call was cancelled."),
+        grpc.StatusCode.UNIMPLEMENTED: (Reason.NOT_IMPLEMENTED, "The method is not offered."),
+    }
+    reason, text = texts.get(code, (Reason.INTERNAL, "A process that this call needs failed."))
+    return ServiceError(reason, text)

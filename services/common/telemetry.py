@@ -1,0 +1,56 @@
+"""What a process tells of itself: log lines as JSON, and counts.
+
+One event a line on standard error. Control characters are escaped by the JSON encoder, so a value
+from outside cannot forge a line. Payloads and secrets are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object: time, level, process, event, and what was given in `extra`."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "event": record.getMessage(),
+        }
+        line.update({name: value for name, value in vars(record).items() if name not in _PLAIN})
+        if record.exc_info and record.exc_info[0] is not None:
+            line["cause"] = "".join(traceback.format_exception(*record.exc_info))
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def start_logging(process: str, level: str) -> None:
+    """Send this process's log to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(process))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+
+
+@dataclass(slots=True)
+class Counts:
+    """Calls since the process started."""
+
+    calls: int = 0
+    internal_errors: int = 0
+    in_flight: int = 0
