@@ -8,6 +8,7 @@ close the engine, exit 0.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import itertools
 import logging
 import os
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 EXIT_CANNOT_START = 78
 """The process was refused by its configuration or its data folder; starting it again will not
 help (EX_CONFIG of sysexits)."""
+
+_PR_SET_PDEATHSIG = 1
 
 _OPTIONS = (
     # Two processes must not share a port: a stale one would take half the calls.
@@ -75,6 +78,7 @@ Build = Callable[[Settings], Awaitable[Parts]]
 def main(name: str, build: Build) -> int:
     """The body of each `__main__`: run the process until a signal; its exit code."""
     start_logging(name, "info")
+    _die_with_parent()
     try:
         settings = load_settings(_settings_file(), os.environ, _overrides(sys.argv[1:]))
         start_logging(name, settings.telemetry.log_level)
@@ -85,6 +89,16 @@ def main(name: str, build: Build) -> int:
         )
         return EXIT_CANNOT_START
     return 0
+
+
+def _die_with_parent() -> None:
+    """Where a supervisor asks for it: end when it ends, however it ends (prctl(2))."""
+    parent = os.environ.get("LLMSPELL_DIE_WITH_PARENT")
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != int(parent):  # it ended before we asked
+        sys.exit(0)
 
 
 async def _run(name: str, settings: Settings, build: Build) -> None:

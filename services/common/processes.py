@@ -1,0 +1,316 @@
+"""Runs the four processes on one machine: `llmspell up`, the tour and the integration tests.
+
+The three inner processes listen on Unix sockets in a folder of mode 0700, so that only the
+gateway has a port (ADR 0008). A process that dies is started again at once; one that says that it
+cannot start ends all of them with its words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.errors import Reason, ServiceError
+from services.common.server import EXIT_CANNOT_START
+
+NAMES = ("state", "vector", "runtime", "gateway")
+DIE_WITH_PARENT = "LLMSPELL_DIE_WITH_PARENT"
+_READY_TIMEOUT_S = 60.0
+_POLL_S = 0.02
+_RESTART_DELAY_MAX_S = 5.0
+_HEALTHY_AFTER_S = 10.0
+_KILL_AFTER_S = 10.0
+_LOG_BYTES_MAX = 16 * 1024 * 1024
+
+Report = Callable[[str, str], None]
+"""Told (process name, what happened) when something does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a local deployment keeps its things."""
+
+    data: Path
+    """Stores, secrets and logs."""
+
+    def secret(self, name: str) -> Path:
+        """A secret's file."""
+        return self.data / "secrets" / name
+
+    def log(self, name: str) -> Path:
+        """A process's log."""
+        return self.data / "logs" / f"{name}.log"
+
+    @property
+    def run_file(self) -> Path:
+        """Process ids and addresses while it runs, as JSON."""
+        return self.data / "run.json"
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    address: str
+    process: asyncio.subprocess.Process | None = None
+    started: float = 0.0
+    quick_deaths: int = 0
+
+
+@dataclass(slots=True)
+class Processes:
+    """The four, running."""
+
+    place: Place
+    address: str
+    """The gateway's."""
+    operator_key: str
+    children: dict[str, _Child] = field(default_factory=dict)
+    stopping: bool = False
+
+    def pid(self, name: str) -> int:
+        """The process id of one of them at this moment."""
+        process = self.children[name].process
+        return 0 if process is None else process.pid
+
+    def addresses(self) -> dict[str, str]:
+        """Where each of them listens."""
+        return {name: child.address for name, child in self.children.items()}
+
+
+@asynccontextmanager
+async def running(
+    data: Path, address: str, *, config: Path | None = None, report: Report
+) -> AsyncIterator[Processes]:
+    """Start the four and keep them running until the block ends.
+
+    Args:
+        data: Folder for stores, secrets and logs; made where it is missing.
+        address: Where the gateway listens, such as `127.0.0.1:50060`.
+        config: Settings of the deployment; addresses, data folders and secrets are set here.
+        report: Told when a process dies and when it is back.
+
+    Raises:
+        ServiceError: STORE_LOCKED, STORE_NOT_WRITABLE, or what a process said when it could not
+            start.
+    """
+    place = Place(data.absolute())
+    lock = _hold(place)
+    sockets = Path(tempfile.mkdtemp(prefix="llmspell-"))
+    processes = Processes(place, address, _secret(place, "operator.key", _operator_key))
+    _secret(place, "context.key", lambda: secrets.token_hex(32))
+    environment = _environment(processes, sockets, config)
+    supervisors: list[asyncio.Task[None]] = []
+    try:
+        for child in processes.children.values():
+            await _start(child, place, environment)
+        await _until_ready(processes)
+        _write_run_file(processes)
+        supervisors = [
+            asyncio.create_task(_supervise(child, processes, environment, report))
+            for child in processes.children.values()
+        ]
+        yield processes
+    finally:
+        processes.stopping = True
+        for supervisor in supervisors:
+            supervisor.cancel()
+        await _stop(processes)
+        place.run_file.unlink(missing_ok=True)
+        shutil.rmtree(sockets, ignore_errors=True)
+        os.close(lock)
+
+
+def _hold(place: Place) -> int:
+    """Make the folder ours until we end; two deployments must not share one."""
+    lock = -1
+    try:
+        for folder in (place.data, place.data / "secrets", place.data / "logs"):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(place.data / "LOCK", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ServiceError(
+            Reason.STORE_LOCKED,
+            f"{place.data} is in use by another `llmspell up`; stop it, or choose another folder "
+            "with --data.",
+            path=place.data,
+        ) from None
+    except OSError as error:
+        raise ServiceError(
+            Reason.STORE_NOT_WRITABLE,
+            f"The data folder {place.data} cannot be used: {error.strerror}.",
+            path=place.data,
+        ) from None
+    return lock
+
+
+def _secret(place: Place, name: str, make: Callable[[], str]) -> str:
+    """A secret of the deployment, made at the first start and kept for its owner alone."""
+    file = place.secret(name)
+    if not file.exists():
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w") as target:
+            target.write(make() + "\n")
+    return file.read_text("ascii").strip()
+
+
+def _operator_key() -> str:
+    return f"llms_operator_{secrets.token_urlsafe(32)}"
+
+
+def _environment(processes: Processes, sockets: Path, config: Path | None) -> dict[str, str]:
+    place = processes.place
+    listen = {name: f"unix:{sockets / name}.sock" for name in NAMES} | {
+        "gateway": processes.address
+    }
+    processes.children = {name: _Child(name, listen[name]) for name in NAMES}
+    settings = {f"{name}.listen": address for name, address in listen.items()}
+    settings |= {f"gateway.{name}": listen[name] for name in ("runtime", "vector", "state")}
+    settings |= {f"runtime.{name}": listen[name] for name in ("vector", "state")}
+    settings |= {f"{name}.data": str(place.data / name) for name in ("vector", "state")}
+    settings["deployment.context_key_file"] = str(place.secret("context.key"))
+    settings["gateway.operator_key_file"] = str(place.secret("operator.key"))
+    environment = dict(os.environ) | {
+        f"LLMSPELL__{key.replace('.', '__').upper()}": value for key, value in settings.items()
+    }
+    environment[DIE_WITH_PARENT] = str(os.getpid())
+    environment["PYTHONUNBUFFERED"] = "1"
+    if config is not None:
+        environment["LLMSPELL_CONFIG"] = str(config.absolute())
+    return environment
+
+
+async def _start(child: _Child, place: Place, environment: Mapping[str, str]) -> None:
+    path = place.log(child.name)
+    if path.exists() and path.stat().st_size > _LOG_BYTES_MAX:
+        path.replace(path.with_suffix(".log.1"))
+    with path.open("ab") as log:
+        child.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            f"services.{child.name}",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            # Ctrl-C is for the supervisor, which then stops them in order.
+            start_new_session=True,
+        )
+    child.started = time.monotonic()
+
+
+async def _until_ready(processes: Processes) -> None:
+    waits = [_ready(child, processes.place) for child in processes.children.values()]
+    await asyncio.gather(*waits)
+
+
+async def _ready(child: _Child, place: Place) -> None:
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    async with grpc.aio.insecure_channel(child.address, options=_QUICK) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < deadline:
+            if child.process is not None and child.process.returncode is not None:
+                raise _cannot_start(child, place)
+            with suppress(grpc.aio.AioRpcError):
+                answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            await asyncio.sleep(_POLL_S)
+    raise ServiceError(
+        Reason.SERVICE_UNAVAILABLE,
+        f"The {child.name} process did not start within {_READY_TIMEOUT_S:.0f} s; "
+        f"its log is {place.log(child.name)}.",
+        service=child.name,
+    )
+
+
+_QUICK = (
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 50),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def _cannot_start(child: _Child, place: Place) -> ServiceError:
+    """The last words of a process, from its log."""
+    lines = place.log(child.name).read_text("utf-8", "replace").splitlines()[-50:]
+    for line in reversed(lines):
+        with suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and event.get("event") == "cannot start":
+                reason = getattr(Reason, event["reason"], Reason.INTERNAL)
+                return ServiceError(reason, event["why"], service=child.name)
+    return ServiceError(
+        Reason.INTERNAL,
+        f"The {child.name} process ended while starting; its log is {place.log(child.name)}.",
+        service=child.name,
+    )
+
+
+async def _supervise(
+    child: _Child, processes: Processes, environment: Mapping[str, str], report: Report
+) -> None:
+    while True:
+        assert child.process is not None
+        code = await child.process.wait()
+        died = time.monotonic()
+        lived_long = died - child.started > _HEALTHY_AFTER_S
+        child.quick_deaths = 0 if lived_long else child.quick_deaths + 1
+        report(child.name, f"ended ({_words(code)}), starting it again")
+        if child.quick_deaths > 1 or code == EXIT_CANNOT_START:
+            await asyncio.sleep(min(0.1 * 2**child.quick_deaths, _RESTART_DELAY_MAX_S))
+        await _start(child, processes.place, environment)
+        try:
+            await _ready(child, processes.place)
+        except ServiceError as error:
+            report(child.name, error.message)
+            continue
+        _write_run_file(processes)
+        report(child.name, f"serving again after {time.monotonic() - died:.1f} s")
+
+
+def _words(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _write_run_file(processes: Processes) -> None:
+    content = {
+        name: {"pid": processes.pid(name), "address": child.address}
+        for name, child in processes.children.items()
+    }
+    target = processes.place.run_file
+    aside = target.with_suffix(".tmp")
+    aside.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    aside.replace(target)
+
+
+async def _stop(processes: Processes) -> None:
+    """The gateway first, so that nothing new arrives; the stores last."""
+    for name in reversed(NAMES):
+        child = processes.children.get(name)
+        process = child.process if child else None
+        if process is None or process.returncode is not None:
+            continue
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _KILL_AFTER_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

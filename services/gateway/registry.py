@@ -1,0 +1,241 @@
+"""Tenants and their keys, kept as items of a system tenant in state.
+
+The gateway has no store of its own, so any number of gateways may run. What is looked up for each
+call is remembered for a second: a key that is revoked anywhere ends everywhere within that time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from llmspell.v1 import state_pb2
+
+from services.common.access import METHODS
+from services.common.clock import Clock
+from services.common.context import SYSTEM_TENANT, CallContext
+from services.common.errors import Reason, ServiceError
+from services.common.relay import Relay
+
+CACHE_S = 1.0
+CACHE_ENTRIES_MAX = 10_000
+_TIMEOUT_S = 5.0
+_TENANTS = "custom:tenants"
+_KEYS = "custom:keys"
+_KEYS_OF_TENANT = "custom:tenant-keys"
+
+_SYSTEM = CallContext(
+    tenant=SYSTEM_TENANT, principal="gateway", permissions=("state.read", "state.write")
+)
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+
+class TenantRecord(msgspec.Struct, frozen=True):
+    """A tenant as it is kept."""
+
+    tenant_id: str
+    display_name: str
+    create_ns: int
+    deleting: bool = False
+    """Set first when it is deleted, so that nothing new arrives while it is emptied."""
+
+
+class KeyRecord(msgspec.Struct, frozen=True):
+    """A key as it is kept: never the secret."""
+
+    key_id: str
+    tenant_id: str
+    digest: str
+    """blake3 of the whole key, hexadecimal."""
+    roles: tuple[str, ...]
+    display_name: str
+    create_ns: int
+
+
+class Registry:
+    """Reads and writes tenants and keys through the state process."""
+
+    def __init__(self, relay: Relay, clock: Clock) -> None:
+        self._relay = relay
+        self._tenants = _Remembered[TenantRecord](clock)
+        self._keys = _Remembered[KeyRecord](clock)
+
+    async def tenant(self, tenant_id: str) -> TenantRecord | None:
+        """A tenant that is not being deleted; at most a second old."""
+        record = await self._tenants.get(
+            tenant_id, lambda: self._read(_TENANTS, tenant_id, TenantRecord)
+        )
+        return None if record is None or record.deleting else record
+
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """A key by its public id; at most a second old."""
+        return await self._keys.get(key_id, lambda: self._read(_KEYS, key_id, KeyRecord))
+
+    async def create_tenant(self, record: TenantRecord) -> None:
+        """Keep a new tenant.
+
+        Raises:
+            ServiceError: TENANT_EXISTS.
+        """
+        absent = state_pb2.Precondition(absent=True)
+        request = state_pb2.SetStateRequest(
+            scope=_TENANTS, key=record.tenant_id, value=_payload(record), precondition=absent
+        )
+        try:
+            await self._call("SetState", request)
+        except ServiceError as error:
+            if error.reason != Reason.REVISION_MISMATCH:
+                raise
+            raise ServiceError(
+                Reason.TENANT_EXISTS,
+                f"There is a tenant {record.tenant_id} already.",
+                tenant_id=record.tenant_id,
+            ) from None
+        self._tenants.forget(record.tenant_id)
+
+    async def begin_deletion(self, tenant_id: str) -> TenantRecord | None:
+        """Mark a tenant, so that it is refused everywhere; None where there is none."""
+        record = await self._read(_TENANTS, tenant_id, TenantRecord)
+        if record is not None:
+            marked = msgspec.structs.replace(record, deleting=True)
+            request = state_pb2.SetStateRequest(
+                scope=_TENANTS, key=tenant_id, value=_payload(marked)
+            )
+            await self._call("SetState", request)
+            self._tenants.forget(tenant_id)
+        return record
+
+    async def end_deletion(self, tenant_id: str) -> None:
+        """Forget a tenant that has been emptied."""
+        request = state_pb2.DeleteStateRequest(scope=_TENANTS, key=tenant_id)
+        await self._call("DeleteState", request)
+
+    async def list_tenants(self, page_size: int, page_token: str) -> tuple[list[TenantRecord], str]:
+        """A page of tenants and the token of the next one."""
+        request = state_pb2.ListStateRequest(
+            scope=_TENANTS, page_size=page_size, page_token=page_token
+        )
+        answer = await self._list(request)
+        found = [msgspec.json.decode(item.value.json, type=TenantRecord) for item in answer.items]
+        return [record for record in found if not record.deleting], answer.next_page_token
+
+    async def create_key(self, record: KeyRecord) -> None:
+        """Keep a new key of a tenant that exists.
+
+        Raises:
+            ServiceError: TENANT_NOT_FOUND.
+        """
+        tenant = await self._read(_TENANTS, record.tenant_id, TenantRecord)
+        if tenant is None or tenant.deleting:
+            raise tenant_not_found(record.tenant_id)
+        index = f"{record.tenant_id}/{record.key_id}"
+        checks = [_present(_TENANTS, record.tenant_id)]
+        empty = state_pb2.Payload(json="null")
+        writes = [
+            state_pb2.StateWrite(scope=_KEYS, key=record.key_id, set=_payload(record)),
+            state_pb2.StateWrite(scope=_KEYS_OF_TENANT, key=index, set=empty),
+        ]
+        await self._call("BatchState", state_pb2.BatchStateRequest(checks=checks, writes=writes))
+        self._keys.forget(record.key_id)
+
+    async def list_keys(
+        self, tenant_id: str, page_size: int, page_token: str
+    ) -> tuple[list[KeyRecord], str]:
+        """A page of a tenant's keys and the token of the next one."""
+        request = state_pb2.ListStateRequest(
+            scope=_KEYS_OF_TENANT,
+            prefix=f"{tenant_id}/",
+            keys_only=True,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        answer = await self._list(request)
+        ids = [item.key.partition("/")[2] for item in answer.items]
+        found = [await self._read(_KEYS, key_id, KeyRecord) for key_id in ids]
+        return [record for record in found if record is not None], answer.next_page_token
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """End a key; False where there was none."""
+        record = await self._read(_KEYS, key_id, KeyRecord)
+        if record is None:
+            return False
+        index = f"{record.tenant_id}/{key_id}"
+        writes = [
+            state_pb2.StateWrite(scope=_KEYS, key=key_id, delete=True),
+            state_pb2.StateWrite(scope=_KEYS_OF_TENANT, key=index, delete=True),
+        ]
+        await self._call("BatchState", state_pb2.BatchStateRequest(writes=writes))
+        self._keys.forget(key_id)
+        return True
+
+    async def revoke_keys_of(self, tenant_id: str) -> int:
+        """End every key of a tenant; how many there were."""
+        ended = 0
+        while True:
+            records, _ = await self.list_keys(tenant_id, 0, "")
+            if not records:
+                return ended
+            for record in records:
+                ended += await self.revoke_key(record.key_id)
+
+    async def _read(self, scope: str, key: str, kind: type[M]) -> M | None:
+        request = state_pb2.GetStateRequest(scope=scope, key=key)
+        try:
+            answer = await self._call("GetState", request)
+        except ServiceError as error:
+            if error.reason == Reason.ITEM_NOT_FOUND:
+                return None
+            raise
+        item = state_pb2.GetStateResponse.FromString(answer).item
+        return msgspec.json.decode(item.value.json, type=kind)
+
+    async def _list(self, request: state_pb2.ListStateRequest) -> state_pb2.ListStateResponse:
+        return state_pb2.ListStateResponse.FromString(await self._call("ListState", request))
+
+    async def _call(self, name: str, request: Any) -> bytes:
+        method = METHODS[f"/llmspell.v1.StateService/{name}"]
+        return await self._relay.call(
+            method, request.SerializeToString(), _SYSTEM, timeout_s=_TIMEOUT_S
+        )
+
+
+class _Remembered(Generic[R]):
+    """Look-ups of the last second, hits and misses alike."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: dict[str, tuple[float, R | None]] = {}
+
+    async def get(self, key: str, read: Callable[[], Coroutine[Any, Any, R | None]]) -> R | None:
+        now = self._clock.monotonic()
+        entry = self._entries.get(key)
+        if entry is not None and now - entry[0] < CACHE_S:
+            return entry[1]
+        record = await read()
+        if len(self._entries) >= CACHE_ENTRIES_MAX:
+            self._entries.clear()
+        # The time before the read: what was read may have been changed since.
+        self._entries[key] = (now, record)
+        return record
+
+    def forget(self, key: str) -> None:
+        self._entries.pop(key, None)
+
+
+def _payload(record: msgspec.Struct) -> state_pb2.Payload:
+    return state_pb2.Payload(json=msgspec.json.encode(record).decode())
+
+
+def _present(scope: str, key: str) -> state_pb2.StateCheck:
+    present = state_pb2.Precondition(present=True)
+    return state_pb2.StateCheck(scope=scope, key=key, precondition=present)
+
+
+def tenant_not_found(tenant_id: str) -> ServiceError:
+    """What an operator who names a tenant that is not there is told."""
+    return ServiceError(
+        Reason.TENANT_NOT_FOUND, f"There is no tenant {tenant_id}.", tenant_id=tenant_id
+    )

@@ -1,0 +1,36 @@
+"""What a role may do. Deny by default: a permission that no role lists is the operator's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from services.common.errors import field_invalid
+
+_READER = frozenset({"self.read", "state.read", "vector.read", "rag.read"})
+_WRITER = _READER | {"state.write", "vector.write", "rag.write", "script.run"}
+_ADMIN = _WRITER | {"vector.admin"}
+
+ROLES = {"reader": _READER, "writer": _WRITER, "admin": _ADMIN}
+DEFAULT_ROLE = "writer"
+OPERATOR_PERMISSIONS = ("*",)
+
+
+def permissions_of(roles: Iterable[str]) -> tuple[str, ...]:
+    """Everything that the roles allow together; a role that is no longer known allows nothing."""
+    held: set[str] = set()
+    for role in roles:
+        held |= ROLES.get(role, frozenset())
+    return tuple(sorted(held))
+
+
+def checked_roles(roles: Iterable[str]) -> tuple[str, ...]:
+    """The roles, or the default where none is named.
+
+    Raises:
+        ServiceError: FIELD_INVALID for a role that does not exist.
+    """
+    named = tuple(dict.fromkeys(roles)) or (DEFAULT_ROLE,)
+    for role in named:
+        if role not in ROLES:
+            raise field_invalid("roles", f"has {role!r}; known are {', '.join(ROLES)}")
+    return named

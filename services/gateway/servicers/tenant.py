@@ -1,0 +1,200 @@
+"""TenantService: tenants and keys. The operator's, but for WhoAmI."""
+
+from __future__ import annotations
+
+import re
+
+from llmspell.v1 import state_pb2, tenant_pb2, tenant_pb2_grpc, vector_pb2
+
+from services.common.access import METHODS
+from services.common.clock import Clock
+from services.common.context import CallContext, current_context
+from services.common.errors import field_invalid, limit_exceeded, required
+from services.common.limits import DISPLAY_NAME_BYTES_MAX, TENANT_ID_LENGTH_MAX
+from services.common.relay import Relay
+from services.gateway.keys import digest_of, new_key
+from services.gateway.registry import KeyRecord, Registry, TenantRecord, tenant_not_found
+from services.gateway.roles import checked_roles
+
+_TENANT_ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{TENANT_ID_LENGTH_MAX - 1}}}", re.ASCII)
+_PURGE_TIMEOUT_S = 120.0
+
+
+class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
+    """Translates between messages and the registry."""
+
+    def __init__(self, registry: Registry, relay: Relay, clock: Clock) -> None:
+        self._registry = registry
+        self._relay = relay
+        self._clock = clock
+
+    async def CreateTenant(  # noqa: N802
+        self, request: tenant_pb2.CreateTenantRequest, context: object
+    ) -> tenant_pb2.CreateTenantResponse:
+        """Make a tenant."""
+        del context
+        record = TenantRecord(
+            tenant_id=_tenant_id(request.tenant_id),
+            display_name=_display_name(request.display_name),
+            create_ns=self._clock.now_ns(),
+        )
+        await self._registry.create_tenant(record)
+        return tenant_pb2.CreateTenantResponse(tenant=_tenant(record))
+
+    async def GetTenant(  # noqa: N802
+        self, request: tenant_pb2.GetTenantRequest, context: object
+    ) -> tenant_pb2.GetTenantResponse:
+        """One tenant."""
+        del context
+        record = await self._registry.tenant(_tenant_id(request.tenant_id))
+        if record is None:
+            raise tenant_not_found(request.tenant_id)
+        return tenant_pb2.GetTenantResponse(tenant=_tenant(record))
+
+    async def ListTenants(  # noqa: N802
+        self, request: tenant_pb2.ListTenantsRequest, context: object
+    ) -> tenant_pb2.ListTenantsResponse:
+        """A page of tenants."""
+        del context
+        records, token = await self._registry.list_tenants(request.page_size, request.page_token)
+        return tenant_pb2.ListTenantsResponse(
+            tenants=[_tenant(record) for record in records], next_page_token=token
+        )
+
+    async def DeleteTenant(  # noqa: N802
+        self, request: tenant_pb2.DeleteTenantRequest, context: object
+    ) -> tenant_pb2.DeleteTenantResponse:
+        """Refuse the tenant everywhere, end its keys, empty both stores, forget it.
+
+        In this order, so that a deletion that was interrupted can be repeated.
+        """
+        del context
+        tenant_id = _tenant_id(request.tenant_id)
+        if await self._registry.begin_deletion(tenant_id) is None:
+            raise tenant_not_found(tenant_id)
+        keys = await self._registry.revoke_keys_of(tenant_id)
+        items, records = await self._purge(tenant_id)
+        await self._registry.end_deletion(tenant_id)
+        return tenant_pb2.DeleteTenantResponse(
+            deleted_item_count=items, deleted_record_count=records, deleted_key_count=keys
+        )
+
+    async def CreateApiKey(  # noqa: N802
+        self, request: tenant_pb2.CreateApiKeyRequest, context: object
+    ) -> tenant_pb2.CreateApiKeyResponse:
+        """Make a key; the answer is the only time that it is shown."""
+        del context
+        key_id, key = new_key()
+        record = KeyRecord(
+            key_id=key_id,
+            tenant_id=_tenant_id(request.tenant_id),
+            digest=digest_of(key).hex(),
+            roles=checked_roles(request.roles),
+            display_name=_display_name(request.display_name),
+            create_ns=self._clock.now_ns(),
+        )
+        await self._registry.create_key(record)
+        return tenant_pb2.CreateApiKeyResponse(api_key=_api_key(record), key=key)
+
+    async def ListApiKeys(  # noqa: N802
+        self, request: tenant_pb2.ListApiKeysRequest, context: object
+    ) -> tenant_pb2.ListApiKeysResponse:
+        """A page of a tenant's keys, without secrets."""
+        del context
+        tenant_id = _tenant_id(request.tenant_id)
+        if await self._registry.tenant(tenant_id) is None:
+            raise tenant_not_found(tenant_id)
+        records, token = await self._registry.list_keys(
+            tenant_id, request.page_size, request.page_token
+        )
+        return tenant_pb2.ListApiKeysResponse(
+            api_keys=[_api_key(record) for record in records], next_page_token=token
+        )
+
+    async def RevokeApiKey(  # noqa: N802
+        self, request: tenant_pb2.RevokeApiKeyRequest, context: object
+    ) -> tenant_pb2.RevokeApiKeyResponse:
+        """End a key."""
+        del context
+        if not request.key_id:
+            raise required("key_id")
+        revoked = await self._registry.revoke_key(_key_id(request.key_id))
+        return tenant_pb2.RevokeApiKeyResponse(revoked_count=int(revoked))
+
+    async def WhoAmI(  # noqa: N802
+        self, request: tenant_pb2.WhoAmIRequest, context: object
+    ) -> tenant_pb2.WhoAmIResponse:
+        """What the gateway made of the caller's credential."""
+        del request, context
+        caller = current_context()
+        return tenant_pb2.WhoAmIResponse(
+            principal=caller.principal, tenant_id=caller.tenant, permissions=caller.permissions
+        )
+
+    async def _purge(self, tenant_id: str) -> tuple[int, int]:
+        """(items, records) removed from state and vector."""
+        caller = current_context()
+        purger = CallContext(
+            tenant=tenant_id,
+            principal=caller.principal,
+            permissions=("tenant.purge",),
+            request_id=caller.request_id,
+        )
+        items = await self._relay.call(
+            METHODS["/llmspell.v1.StateService/PurgeState"],
+            b"",
+            purger,
+            timeout_s=_PURGE_TIMEOUT_S,
+        )
+        records = await self._relay.call(
+            METHODS["/llmspell.v1.VectorService/PurgeVectors"],
+            b"",
+            purger,
+            timeout_s=_PURGE_TIMEOUT_S,
+        )
+        return (
+            state_pb2.PurgeStateResponse.FromString(items).deleted_count,
+            vector_pb2.PurgeVectorsResponse.FromString(records).deleted_count,
+        )
+
+
+def _tenant_id(text: str) -> str:
+    if not text:
+        raise required("tenant_id")
+    if not _TENANT_ID.fullmatch(text):
+        raise field_invalid(
+            "tenant_id",
+            f"must be 1 to {TENANT_ID_LENGTH_MAX} lower-case letters, digits, '_' and '-', "
+            "beginning with a letter or digit",
+        )
+    return text
+
+
+def _key_id(text: str) -> str:
+    """The public part of a key; whoever pastes the whole key means that one."""
+    parts = text.split("_")
+    return parts[1] if len(parts) > 1 else text[:64]
+
+
+def _display_name(text: str) -> str:
+    size = len(text.encode())
+    if size > DISPLAY_NAME_BYTES_MAX:
+        raise limit_exceeded("display_name", size, DISPLAY_NAME_BYTES_MAX, "bytes")
+    return text
+
+
+def _tenant(record: TenantRecord) -> tenant_pb2.Tenant:
+    message = tenant_pb2.Tenant(tenant_id=record.tenant_id, display_name=record.display_name)
+    message.create_time.FromNanoseconds(record.create_ns)
+    return message
+
+
+def _api_key(record: KeyRecord) -> tenant_pb2.ApiKey:
+    message = tenant_pb2.ApiKey(
+        key_id=record.key_id,
+        tenant_id=record.tenant_id,
+        roles=record.roles,
+        display_name=record.display_name,
+    )
+    message.create_time.FromNanoseconds(record.create_ns)
+    return message

@@ -1,0 +1,89 @@
+"""What becomes of a call that a script makes.
+
+The worker is hostile from its first byte: it says a method, a tenant and a tree, and nothing else
+that it says counts. Whose data it is, and what it may, belong to the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import message_factory
+
+from services.common.access import METHODS, Method, decide
+from services.common.clock import Clock
+from services.common.context import CallContext
+from services.common.errors import Reason, ServiceError, field_invalid, reason_name
+from services.common.limits import DEADLINE_SECONDS_MAX
+from services.common.relay import Relay
+from services.common.status import status_code
+from services.runtime import marshal
+from services.runtime.runs import Call, Reply
+
+
+class Bridge:
+    """Answers the calls of one run."""
+
+    def __init__(
+        self, relay: Relay, context: CallContext, clock: Clock, *, deadline: float
+    ) -> None:
+        """`deadline`: on the monotonic clock; no call outlives the run."""
+        self._relay = relay
+        self._context = context
+        self._clock = clock
+        self._deadline = deadline
+
+    async def __call__(self, call: Call) -> Reply:
+        """The answer to a call; a failure is an answer too."""
+        try:
+            return Reply(ok=True, tree=await self._answer(call))
+        except ServiceError as error:
+            return Reply(ok=False, tree=error_tree(error))
+
+    async def _answer(self, call: Call) -> Any:
+        method = METHODS.get(f"/{call.method}")
+        if method is None or method.streams or not self._relay.routes(method):
+            raise ServiceError(Reason.NOT_IMPLEMENTED, f"Scripts cannot call {call.method[:100]}.")
+        context = self._acting_for(call.tenant)
+        decide(context, method)
+        request = _request(method, call.args)
+        remaining = min(self._deadline - self._clock.monotonic(), DEADLINE_SECONDS_MAX)
+        answer = await self._relay.call(method, request, context, timeout_s=max(remaining, 0.001))
+        return marshal.read(_message_class(method.descriptor.output_type).FromString(answer))
+
+    def _acting_for(self, tenant: str | None) -> CallContext:
+        """The run's context, for another tenant where the caller may act for it.
+
+        The refusal is the same whether or not that tenant exists.
+        """
+        if tenant is None or tenant == self._context.tenant:
+            return self._context
+        if not self._context.may_act_for(tenant) or tenant.startswith("_"):
+            raise ServiceError(
+                Reason.PERMISSION_DENIED, "This key may not act for the tenant that was named."
+            )
+        return self._context.acting_for(tenant)
+
+
+def error_tree(error: ServiceError) -> Mapping[str, Any]:
+    """An error as scripts see it: code, reason, message, metadata."""
+    return {
+        "code": status_code(error.reason).name,
+        "reason": reason_name(error.reason),
+        "message": error.message,
+        "metadata": error.metadata,
+    }
+
+
+def _request(method: Method, args: Any) -> bytes:
+    request = _message_class(method.descriptor.input_type)()
+    try:
+        marshal.fill(request, args)
+        return request.SerializeToString()
+    except (UnicodeEncodeError, RecursionError):
+        raise field_invalid("the argument", "holds text that is not UTF-8") from None
+
+
+def _message_class(descriptor: Any) -> Any:
+    return message_factory.GetMessageClass(descriptor)

@@ -1,0 +1,128 @@
+"""ScriptService: translates a request into a run, and a run's events into a stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+from google.protobuf.duration_pb2 import Duration
+from llmspell.v1 import script_pb2, script_pb2_grpc
+
+from services.common.clock import Clock
+from services.common.context import current_context
+from services.common.errors import field_invalid, limit_exceeded, required
+from services.common.limits import (
+    SCRIPT_ARGUMENT_BYTES_MAX,
+    SCRIPT_ARGUMENTS_MAX,
+    SCRIPT_BYTES_MAX,
+)
+from services.common.relay import Relay
+from services.runtime.bridge import Bridge
+from services.runtime.pool import Pool
+from services.runtime.runs import Output, Result, RunLimits, RunSpec, check_script, run_script
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+DEFAULT_NAME = "script"
+
+
+class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
+    """Runs scripts in the pool's workers, on behalf of the caller and with its permissions."""
+
+    def __init__(self, pool: Pool, relay: Relay, clock: Clock, most: RunLimits) -> None:
+        """`most`: the deployment's limits; a request may ask for less."""
+        self._pool = pool
+        self._relay = relay
+        self._clock = clock
+        self._most = most
+
+    async def CheckScript(  # noqa: N802
+        self, request: script_pb2.CheckScriptRequest, context: object
+    ) -> script_pb2.CheckScriptResponse:
+        """Compile without running."""
+        del context
+        await check_script(self._pool, _source(request.source), _name(request.name))
+        return script_pb2.CheckScriptResponse()
+
+    async def RunScript(  # noqa: N802
+        self, request: script_pb2.RunScriptRequest, context: object
+    ) -> AsyncIterator[script_pb2.RunScriptResponse]:
+        """Run, and stream what happens."""
+        del context
+        caller = current_context()
+        spec = _spec(request, self._most)
+        deadline = self._clock.monotonic() + spec.limits.wall_s
+        bridge = Bridge(self._relay, caller, self._clock, deadline=deadline)
+        started = script_pb2.RunStarted(run_id=caller.request_id)
+        yield script_pb2.RunScriptResponse(started=started)
+        async for event in run_script(self._pool, spec, bridge):
+            yield _response(event)
+
+
+def _spec(request: script_pb2.RunScriptRequest, most: RunLimits) -> RunSpec:
+    arguments = [*request.positional_arguments, *request.named_arguments.values()]
+    if len(arguments) > SCRIPT_ARGUMENTS_MAX:
+        raise limit_exceeded("arguments", len(arguments), SCRIPT_ARGUMENTS_MAX)
+    size = sum(len(text.encode()) for text in arguments)
+    if size > SCRIPT_ARGUMENT_BYTES_MAX:
+        raise limit_exceeded("arguments", size, SCRIPT_ARGUMENT_BYTES_MAX, "bytes")
+    return RunSpec(
+        source=_source(request.source),
+        name=_name(request.name),
+        positional=tuple(request.positional_arguments),
+        named=dict(request.named_arguments),
+        limits=_limits(request.limits, most),
+    )
+
+
+def _source(text: str) -> str:
+    if not text.strip():
+        raise required("source")
+    size = len(text.encode())
+    if size > SCRIPT_BYTES_MAX:
+        raise limit_exceeded("source", size, SCRIPT_BYTES_MAX, "bytes")
+    return text
+
+
+def _name(text: str) -> str:
+    if text and not _NAME.fullmatch(text):
+        raise field_invalid("name", "must be 1 to 128 characters, none of them control characters")
+    return text or DEFAULT_NAME
+
+
+def _limits(asked: script_pb2.RunLimits, most: RunLimits) -> RunLimits:
+    return RunLimits(
+        wall_s=_seconds("limits.wall_time", asked, "wall_time", most.wall_s),
+        cpu_s=_seconds("limits.cpu_time", asked, "cpu_time", most.cpu_s),
+        memory_bytes=_at_most("limits.memory_bytes", asked.memory_bytes, most.memory_bytes),
+        output_bytes=_at_most("limits.output_bytes", asked.output_bytes, most.output_bytes),
+        calls_max=most.calls_max,
+    )
+
+
+def _seconds(field: str, asked: script_pb2.RunLimits, name: str, most: float) -> float:
+    if not asked.HasField(name):  # type: ignore[arg-type]  (the stub wants a literal)
+        return most
+    seconds: float = getattr(asked, name).ToMicroseconds() / 1e6
+    if not 0 < seconds <= most:
+        raise field_invalid(field, f"must be more than 0 and at most {most:g} seconds")
+    return seconds
+
+
+def _at_most(field: str, asked: int, most: int) -> int:
+    if asked > most:
+        raise limit_exceeded(field, asked, most, "bytes")
+    return asked or most
+
+
+def _response(event: Output | Result) -> script_pb2.RunScriptResponse:
+    if isinstance(event, Output):
+        return script_pb2.RunScriptResponse(output=script_pb2.RunOutput(data=event.data))
+    elapsed = Duration()
+    elapsed.FromMicroseconds(round(event.elapsed_s * 1e6))
+    result = script_pb2.RunResult(
+        json=event.json,
+        elapsed=elapsed,
+        call_count=event.call_count,
+        output_bytes=event.output_bytes,
+    )
+    return script_pb2.RunScriptResponse(result=result)
