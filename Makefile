@@ -1,0 +1,165 @@
+# Every verb of the project. `make` alone prints this list.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+LLMSPELL_CRASH_IMAGES ?= 2000
+
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+PROTOS := $(wildcard protos/llmspell/v1/*.proto)
+RUNTIME_STAMP := $(VENV)/.installed-runtime
+DEV_STAMP     := $(VENV)/.installed-dev
+LOCK := uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-package llmspell --no-emit-package llmspell-services \
+	--custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+##@ Start
+
+.PHONY: help
+help: ## print this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(RUNTIME_STAMP) ## the tour: four processes, real documents, three questions, and stop
+	@$(BIN)/python -m services.gateway.cli.tour
+
+.PHONY: up
+up: $(RUNTIME_STAMP) ## start the four processes and keep them up; Ctrl-C ends them
+	@$(BIN)/llmspell up
+
+.PHONY: test
+test: $(DEV_STAMP) ## every test; the README's test command
+	$(PYTEST) tests
+
+##@ Install
+
+.PHONY: install
+install: $(RUNTIME_STAMP) ## make .venv with what running needs
+
+.PHONY: install-dev
+install-dev: $(DEV_STAMP) ## the same and what tests and checks need
+
+.PHONY: proto
+proto: $(RUNTIME_STAMP) ## generate llmspell.v1 from protos/ again
+	$(BIN)/python clients/python/hatch_build.py
+
+.PHONY: lock
+lock: $(DEV_STAMP) ## resolve the lock files again (uses uv)
+	$(BIN)/$(LOCK) --output-file requirements.lock requirements.in
+	$(BIN)/$(LOCK) --constraint requirements.lock --output-file requirements-dev.lock \
+		requirements-dev.in
+
+.PHONY: clean
+clean: ## remove caches, generated code and .venv; data folders stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf build dist clients/python/dist
+	rm -f clients/python/llmspell/v1/*_pb2*.py clients/python/llmspell/v1/*_pb2.pyi
+	find services clients tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Check
+
+.PHONY: check
+check: lint type contracts proto-lint test ## all that CI runs, in its order
+
+.PHONY: format
+format: $(DEV_STAMP) ## format the code
+	$(BIN)/ruff format .
+
+.PHONY: fix
+fix: $(DEV_STAMP) ## repair what the linter can repair, then format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lint
+lint: $(DEV_STAMP) ## ruff, all rules, and the format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: type
+type: $(DEV_STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: contracts
+contracts: $(DEV_STAMP) ## who may import whom
+	$(BIN)/lint-imports
+
+.PHONY: proto-lint
+proto-lint: $(DEV_STAMP) ## buf lint over the contract
+	$(BIN)/buf lint
+
+.PHONY: proto-breaking
+proto-breaking: $(DEV_STAMP) ## buf breaking against the branch main
+	$(BIN)/buf breaking --against '.git#branch=main'
+
+.PHONY: docs
+docs: $(DEV_STAMP) ## write the generated pages: docs/reference/ and llmspell.toml.example
+	$(BIN)/python -m services.common.reference
+
+##@ Parts of the tests
+
+.PHONY: test-unit test-house test-contract test-property test-integration
+test-unit: $(DEV_STAMP) ## is each function right?
+	$(PYTEST) tests/unit
+test-house: $(DEV_STAMP) ## is the house in order?
+	$(PYTEST) tests/house
+test-contract: $(DEV_STAMP) ## does every engine keep the promise?
+	$(PYTEST) tests/contract
+test-property: $(DEV_STAMP) ## does it hold for all inputs?
+	$(PYTEST) tests/property
+test-integration: $(DEV_STAMP) ## do the four work together?
+	$(PYTEST) tests/integration
+
+.PHONY: test-crash
+test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut images
+	LLMSPELL_CRASH_IMAGES=$(LLMSPELL_CRASH_IMAGES) $(PYTEST) tests/crash
+
+.PHONY: bench
+bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run
+	$(BIN)/python -m tests.performance
+
+##@ Container
+
+.PHONY: image
+image: ## build the image; BASE_IMAGE=... names another base
+	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --tag llmspell:local .
+
+# The folder is closed to others; the files are open, since a container reads them as user 10001.
+.PHONY: secrets
+secrets: ## make secrets/context_key and secrets/operator_key, where they are missing
+	@mkdir -p -m 700 secrets
+	@test -e secrets/context_key || $(PYTHON) -c \
+		'import secrets; print(secrets.token_hex(32))' >secrets/context_key
+	@test -e secrets/operator_key || $(PYTHON) -c \
+		'import secrets; print("llms_operator_" + secrets.token_urlsafe(32))' >secrets/operator_key
+	@chmod 444 secrets/context_key secrets/operator_key
+	@echo "secrets/context_key and secrets/operator_key are there"
+
+# ---------------------------------------------------------------------------------------------------
+# A stamp is newer than all it was made from, so a second run installs nothing.
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON) was not found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 or newer is needed. Name another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME_STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml \
+		clients/python/hatch_build.py $(PROTOS) | $(BIN)/python
+	@echo "installing what running needs into $(VENV)"
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock $(RUNTIME_STAMP)
+	@echo "installing what tests and checks need into $(VENV)"
+	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
