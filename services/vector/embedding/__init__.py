@@ -1,0 +1,1 @@
+"""Text to vectors: the Protocol, its providers, and the cache before them."""
