@@ -1,0 +1,113 @@
+"""Starts the real four processes for tests, as a user would: `llmspell up`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
+
+
+@dataclass
+class Deployment:
+    """Four running processes, and two tenants that must never meet."""
+
+    process: subprocess.Popen[str]
+    data: Path
+    address: str
+    profile: Path
+    operator_key: str
+    keys: dict[str, str] = field(default_factory=dict)
+    """A writer's key of each tenant."""
+
+    def pid(self, name: str) -> int:
+        """A process's id now."""
+        return json.loads((self.data / "run.json").read_text())[name]["pid"]
+
+    def inner_address(self, name: str) -> str:
+        """Where a process listens, past the gateway."""
+        return json.loads((self.data / "run.json").read_text())[name]["address"]
+
+    def environment(self, tenant: str | None = None) -> dict[str, str]:
+        """For commands that are to reach it; as a tenant, or as the operator."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("LLMSPELL")}
+        clean["LLMSPELL_PROFILE"] = str(self.profile)
+        clean["COLUMNS"] = "100"
+        if tenant is not None:
+            clean |= {"LLMSPELL_ADDRESS": self.address, "LLMSPELL_API_KEY": self.keys[tenant]}
+        return clean
+
+    def cli(self, *arguments: str, tenant: str | None = None, stdin: str | None = None):
+        """Run `llmspell …`."""
+        return subprocess.run(
+            [sys.executable, "-m", "services.gateway.cli.main", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+            input=stdin,
+            env=self.environment(tenant),
+        )
+
+    def cli_json(self, *arguments: str, tenant: str | None = None):
+        """Run `llmspell … --json` and read what it printed."""
+        done = self.cli(*arguments, "--json", tenant=tenant)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def free_port() -> int:
+    """A port that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def deployed(folder: Path, *arguments: str) -> Iterator[Deployment]:
+    """`llmspell up` in a folder of its own, with the tenants acme and globex."""
+    data, profile, port = folder / "data", folder / "profile.toml", free_port()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMSPELL")}
+    environment["LLMSPELL_PROFILE"] = str(profile)
+    command = [sys.executable, "-m", "services.gateway.cli.main", "up"]
+    with (folder / "up.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--data", str(data), "--port", str(port), *arguments],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+    try:
+        _wait_for(profile, process, folder)
+        key = (data / "secrets" / "operator.key").read_text().strip()
+        up = Deployment(process, data, f"127.0.0.1:{port}", profile, key)
+        for tenant in ("acme", "globex"):
+            up.cli_json("tenant", "create", tenant)
+            up.keys[tenant] = up.cli_json("key", "create", "--tenant", tenant)["key"]
+        yield up
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def _wait_for(file: Path, process: subprocess.Popen[str], folder: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not file.exists():
+        assert process.poll() is None, (folder / "up.log").read_text()
+        assert time.monotonic() < deadline, (folder / "up.log").read_text()
+        time.sleep(0.02)

@@ -1,0 +1,324 @@
+"""Every RPC, with another tenant's ids, with another tenant's name, and past the gateway.
+
+The tables are checked against the contract: a new method fails the first test until it has a row.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import grpc
+import pytest
+from google.protobuf import message_factory
+from google.rpc import error_details_pb2, status_pb2
+from llmspell.v1 import rag_pb2, script_pb2, state_pb2, tenant_pb2, types_pb2, vector_pb2
+
+from services.common.access import METHODS
+from services.common.clock import SystemClock
+from services.common.context import METADATA_KEY, CallContext, Seal, read_key
+
+OWNERS = {
+    "llmspell.v1.StateService": "state",
+    "llmspell.v1.VectorService": "vector",
+    "llmspell.v1.RagService": "vector",
+    "llmspell.v1.ScriptService": "runtime",
+}
+VECTOR = types_pb2.Vector(values=[1.0, 2.0, 3.0])
+
+
+def state(name, **fields):
+    return getattr(state_pb2, f"{name}Request")(**fields)
+
+
+def vector(name, **fields):
+    return getattr(vector_pb2, f"{name}Request")(**fields)
+
+
+def rag(name, **fields):
+    return getattr(rag_pb2, f"{name}Request")(**fields)
+
+
+def requests_for(name: str):
+    """A request for each tenant-owned method that asks for the thing called `name`."""
+    payload = state_pb2.Payload(json="1")
+    present = state_pb2.Precondition(present=True)
+    check = state_pb2.StateCheck(scope="session:s", key=name, precondition=present)
+    where = {"scope": "session:s", "collection_id": name}
+    record = vector_pb2.VectorRecord(record_id="r1", vector=VECTOR)
+    source = f'return {{State.load("session:s", "{name}"), #RAG.search("x", {{k=1}}).results}}'
+    return {
+        "StateService/GetState": state("GetState", scope="session:s", key=name),
+        "StateService/SetState": state(
+            "SetState", scope="session:s", key=name, value=payload, precondition=present
+        ),
+        "StateService/DeleteState": state("DeleteState", scope="session:s", key=name),
+        "StateService/IncrementState": state(
+            "IncrementState", scope="session:s", key=f"{name}-counter", int_delta=1
+        ),
+        "StateService/ListState": state("ListState", scope="session:s", prefix=name),
+        "StateService/BatchState": state("BatchState", checks=[check]),
+        "VectorService/CreateCollection": vector("CreateCollection", dimension=3, **where),
+        "VectorService/GetCollection": vector("GetCollection", **where),
+        "VectorService/ListCollections": vector("ListCollections", scope="session:x"),
+        "VectorService/DeleteCollection": vector("DeleteCollection", **where),
+        "VectorService/UpsertVectors": vector("UpsertVectors", records=[record], **where),
+        "VectorService/GetVectors": vector("GetVectors", record_ids=["r1"], **where),
+        "VectorService/ListVectors": vector("ListVectors", **where),
+        "VectorService/DeleteVectors": vector("DeleteVectors", record_ids=["r1"], **where),
+        "VectorService/DeleteScope": vector("DeleteScope", scope="session:x"),
+        "VectorService/Search": vector("Search", vector=VECTOR, **where),
+        "VectorService/BatchSearch": vector("BatchSearch", vectors=[VECTOR], **where),
+        "VectorService/GetVectorStats": vector("GetVectorStats", scope="session:x"),
+        "RagService/RetrieveDocuments": rag("RetrieveDocuments", text="a secret", **where),
+        "RagService/DeleteDocuments": rag("DeleteDocuments", document_ids=["d1"], **where),
+        "RagService/ListEmbeddingProviders": rag("ListEmbeddingProviders"),
+        "ScriptService/CheckScript": script_pb2.CheckScriptRequest(source=source),
+        "ScriptService/RunScript": script_pb2.RunScriptRequest(source=source),
+    }
+
+
+OPERATOR_ONLY = {
+    "TenantService/CreateTenant": lambda t: tenant_pb2.CreateTenantRequest(tenant_id=t),
+    "TenantService/GetTenant": lambda t: tenant_pb2.GetTenantRequest(tenant_id=t),
+    "TenantService/ListTenants": lambda _: tenant_pb2.ListTenantsRequest(),
+    "TenantService/DeleteTenant": lambda t: tenant_pb2.DeleteTenantRequest(tenant_id=t),
+    "TenantService/CreateApiKey": lambda t: tenant_pb2.CreateApiKeyRequest(tenant_id=t),
+    "TenantService/ListApiKeys": lambda t: tenant_pb2.ListApiKeysRequest(tenant_id=t),
+    "TenantService/RevokeApiKey": lambda t: tenant_pb2.RevokeApiKeyRequest(key_id=t),
+    "ProcessService/GetProcessStatus": lambda _: None,
+    "StateService/PurgeState": lambda _: state_pb2.PurgeStateRequest(),
+    "VectorService/PurgeVectors": lambda _: vector_pb2.PurgeVectorsRequest(),
+}
+COVERED_ELSEWHERE = {
+    "TenantService/WhoAmI": "answers about the caller only; see test_who_am_i",
+    "RagService/IngestDocuments": "writes to the caller's own tenant; see test_ingestion_is_apart",
+}
+
+
+def short(path: str) -> str:
+    return path.removeprefix("/llmspell.v1.")
+
+
+class Caller:
+    """Calls any method with raw messages, and keeps what came back."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.insecure_channel(address)
+
+    def __call__(self, path: str, request, metadata):
+        """(code, reason, message, response bytes)."""
+        method = METHODS[path]
+        data = b"" if request is None else request.SerializeToString()
+        kind = self._channel.unary_stream if method.streams else self._channel.unary_unary
+        try:
+            answer = kind(path)(data, metadata=metadata, timeout=20)
+            parts = list(answer) if method.streams else [answer]
+        except grpc.RpcError as error:
+            return error.code().name, _reason(error), error.details(), b""
+        return "OK", "", "", parts[-1] if parts else b""
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _reason(error) -> str:
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        detail.Unpack(info)
+    return info.reason
+
+
+def key(up, tenant: str):
+    return (("authorization", f"Bearer {up.keys[tenant]}"),)
+
+
+@pytest.fixture(scope="module")
+def caller(deployment):
+    caller = Caller(deployment.address)
+    yield caller
+    caller.close()
+
+
+@pytest.fixture(scope="module")
+def acme_data(deployment, caller):
+    """Acme has an item, a counter, and a collection with a record and a document, all `secret`."""
+    mine = key(deployment, "acme")
+
+    def call(name, request):
+        code, reason, message, _ = caller(f"/llmspell.v1.{name}", request, mine)
+        assert code == "OK", (name, reason, message)
+
+    for name in ("secret", "secret-counter"):
+        call(
+            "StateService/SetState",
+            state("SetState", scope="session:s", key=name, value=state_pb2.Payload(json="41")),
+        )
+    document = rag_pb2.Document(document_id="d1", text="The secret is that cats can fly.")
+    where = {"scope": "session:s", "collection_id": "secret"}
+    call("RagService/IngestDocuments", rag("IngestDocuments", documents=[document], **where))
+    return mine
+
+
+def test_every_method_has_a_row():
+    """A method that is in no table here would go untested; the contract's list is compared."""
+    rows = set(requests_for("x")) | set(OPERATOR_ONLY) | set(COVERED_ELSEWHERE)
+    assert rows == {short(path) for path in METHODS}
+
+
+@pytest.mark.parametrize("name", sorted(requests_for("x")))
+def test_another_tenants_things_look_like_nothing(deployment, caller, acme_data, name):
+    """Globex asking for acme's ids gets what it would get for ids that nobody has."""
+    theirs = key(deployment, "globex")
+    path = f"/llmspell.v1.{name}"
+    existing = caller(path, requests_for("secret")[name], theirs)
+    nothing = caller(path, requests_for("nosuch")[name], theirs)
+    assert existing[:2] == nothing[:2]
+    assert existing[2].replace("secret", "NAME") == nothing[2].replace("nosuch", "NAME")
+    assert b"cats" not in existing[3]
+    assert _facts(path, existing[3], "secret") == _facts(path, nothing[3], "nosuch")
+
+
+def _facts(path: str, data: bytes, name: str):
+    """An answer without what is the caller's own doing: the name asked for, revisions, times."""
+    if METHODS[path].streams:
+        answer = script_pb2.RunScriptResponse.FromString(data)
+        return answer.result.json
+    output = message_factory.GetMessageClass(METHODS[path].descriptor.output_type)
+    text = str(output.FromString(data)).replace(name, "NAME")
+    apart = ("revision:", "seconds:", "nanos:")
+    return [line.strip() for line in text.splitlines() if not line.strip().startswith(apart)]
+
+
+def test_acmes_data_is_still_there(deployment, caller, acme_data):
+    """After all that globex tried, acme finds every one of its things unchanged."""
+    for name, request in requests_for("secret").items():
+        if name.startswith(("StateService/Get", "VectorService/GetC", "RagService/Retrieve")):
+            code, _, message, data = caller(f"/llmspell.v1.{name}", request, acme_data)
+            assert code == "OK", message
+            assert data
+    request = state("GetState", scope="session:s", key="secret")
+    _, _, _, data = caller("/llmspell.v1.StateService/GetState", request, acme_data)
+    assert state_pb2.GetStateResponse.FromString(data).item.value.json == "41"
+
+
+@pytest.mark.parametrize("path", sorted(METHODS))
+@pytest.mark.parametrize("tenant", ["acme", "nosuchtenant", "_system", "ACME", "acme2"])
+def test_naming_another_tenant_is_refused_in_the_same_words(deployment, caller, path, tenant):
+    """A tenant's key with another tenant in metadata is refused, whether or not that one exists."""
+    metadata = (*key(deployment, "globex"), ("llmspell-tenant", tenant))
+    code, reason, message, data = caller(path, None, metadata)
+    assert (code, reason, data) == ("PERMISSION_DENIED", "PERMISSION_DENIED", b"")
+    assert message == "This key may not act for the tenant that was named."
+
+
+@pytest.mark.parametrize("name", sorted(OPERATOR_ONLY))
+def test_the_operators_methods_refuse_a_tenants_key(deployment, caller, name):
+    """Asking about acme, or about nobody, a tenant's key hears the same refusal."""
+    make = OPERATOR_ONLY[name]
+    answers = {
+        caller(f"/llmspell.v1.{name}", make(tenant), key(deployment, "globex"))
+        for tenant in ("acme", "globex", "nosuchtenant")
+    }
+    assert len(answers) == 1
+    code, reason, _, _ = answers.pop()
+    assert (code, reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize("path", sorted(METHODS))
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (),
+        (("authorization", "Bearer llms_0123456789abcdef_" + "x" * 43),),
+        (("authorization", "Bearer nonsense"),),
+        (("authorization", "Bearer "),),
+        (("llmspell-context-bin", b"x" * 200),),
+    ],
+    ids=["nothing", "unknown-key", "no-key", "empty-key", "context-instead"],
+)
+def test_the_gateway_refuses_who_it_does_not_know(caller, path, metadata):
+    """No credential, or a bad one, gets no further than the door."""
+    code, reason, _, data = caller(path, None, metadata)
+    assert (code, data) == ("UNAUTHENTICATED", b"")
+    assert reason in {"CREDENTIAL_MISSING", "CREDENTIAL_INVALID"}
+
+
+def test_a_key_sent_twice_is_refused(deployment, caller):
+    """Two credentials on one call are refused, though each alone is good."""
+    both = (*key(deployment, "acme"), *key(deployment, "globex"))
+    code, reason, _, _ = caller("/llmspell.v1.TenantService/WhoAmI", None, both)
+    assert (code, reason) == ("UNAUTHENTICATED", "CREDENTIAL_INVALID")
+
+
+def test_who_am_i(deployment, caller):
+    """Each key is told its own tenant."""
+    for tenant in ("acme", "globex"):
+        _, _, _, data = caller("/llmspell.v1.TenantService/WhoAmI", None, key(deployment, tenant))
+        assert tenant_pb2.WhoAmIResponse.FromString(data).tenant_id == tenant
+
+
+def test_ingestion_is_apart(deployment, caller, acme_data):
+    """Globex ingesting under acme's ids changes nothing of acme's."""
+    where = {"scope": "session:s", "collection_id": "secret"}
+    document = rag_pb2.Document(document_id="d1", text="Globex was here.")
+    request = rag("IngestDocuments", documents=[document], **where)
+    theirs = key(deployment, "globex")
+    code, _, message, _ = caller("/llmspell.v1.RagService/IngestDocuments", request, theirs)
+    assert code == "OK", message
+    ask = rag("RetrieveDocuments", text="secret cats", **where)
+    _, _, _, data = caller("/llmspell.v1.RagService/RetrieveDocuments", ask, acme_data)
+    passages = rag_pb2.RetrieveDocumentsResponse.FromString(data).passages
+    assert [passage.text for passage in passages] == ["The secret is that cats can fly."]
+    remove = vector("DeleteScope", scope="session:s")
+    caller("/llmspell.v1.VectorService/DeleteScope", remove, theirs)
+
+
+def contexts(deployment):
+    """Sealed contexts that no process may accept."""
+    clock = SystemClock()
+    right = read_key(deployment.data / "secrets" / "context.key")
+    context = CallContext(tenant="acme", principal="x", permissions=("*",), any_tenant=True)
+    good = Seal(right, clock).seal(context, lifetime_s=60)
+    return {
+        "none": [],
+        "empty": [b""],
+        "forged": [Seal(bytes(32), clock).seal(context, lifetime_s=60)],
+        "altered": [good.replace(b"acme", b"globe")],
+        "cut": [good[:-1]],
+        "expired": [Seal(right, clock).seal(context, lifetime_s=-1)],
+        "twice": [good, good],
+    }
+
+
+@pytest.mark.parametrize(
+    ("service", "bad"),
+    itertools.product(
+        sorted(OWNERS), ["none", "empty", "forged", "altered", "cut", "expired", "twice"]
+    ),
+)
+def test_inner_processes_take_calls_from_the_gateway_only(deployment, service, bad):
+    """Past the gateway, every method of every service refuses a call without a good context."""
+    inner = Caller(deployment.inner_address(OWNERS[service]))
+    metadata = tuple((METADATA_KEY, sealed) for sealed in contexts(deployment)[bad])
+    credential = ("authorization", f"Bearer {deployment.operator_key}")
+    paths = [path for path, method in METHODS.items() if method.service == service]
+    assert paths
+    for path in paths:
+        code, reason, message, data = inner(path, None, (*metadata, credential))
+        assert (code, reason, data) == ("UNAUTHENTICATED", "CONTEXT_INVALID", b""), path
+        assert "acme" not in message
+    inner.close()
+
+
+def test_a_good_context_is_accepted(deployment):
+    """The test above fails for the right reason: with a good seal the same call goes through."""
+    inner = Caller(deployment.inner_address("state"))
+    context = CallContext(tenant="acme", principal="x", permissions=("state.read",))
+    right = read_key(deployment.data / "secrets" / "context.key")
+    sealed = Seal(right, SystemClock()).seal(context, lifetime_s=60)
+    request = state("ListState", scope="session:none")
+    code, _, _, _ = inner("/llmspell.v1.StateService/ListState", request, ((METADATA_KEY, sealed),))
+    assert code == "OK"
+    inner.close()
