@@ -12,7 +12,6 @@ from typing import Any
 from google.protobuf import message_factory
 
 from services.common.access import METHODS, Method, decide
-from services.common.clock import Clock
 from services.common.context import CallContext
 from services.common.errors import Reason, ServiceError, field_invalid, reason_name
 from services.common.limits import DEADLINE_SECONDS_MAX
@@ -25,14 +24,11 @@ from services.runtime.runs import Call, Reply
 class Bridge:
     """Answers the calls of one run."""
 
-    def __init__(
-        self, relay: Relay, context: CallContext, clock: Clock, *, deadline: float
-    ) -> None:
-        """`deadline`: on the monotonic clock; no call outlives the run."""
+    def __init__(self, relay: Relay, context: CallContext, *, timeout_s: float) -> None:
+        """`timeout_s`: how long one call may take. The run's end cancels it sooner."""
         self._relay = relay
         self._context = context
-        self._clock = clock
-        self._deadline = deadline
+        self._timeout_s = min(timeout_s, DEADLINE_SECONDS_MAX)
 
     async def __call__(self, call: Call) -> Reply:
         """The answer to a call; a failure is an answer too."""
@@ -48,8 +44,7 @@ class Bridge:
         context = self._acting_for(call.tenant)
         decide(context, method)
         request = _request(method, call.args)
-        remaining = min(self._deadline - self._clock.monotonic(), DEADLINE_SECONDS_MAX)
-        answer = await self._relay.call(method, request, context, timeout_s=max(remaining, 0.001))
+        answer = await self._relay.call(method, request, context, timeout_s=self._timeout_s)
         return marshal.read(_message_class(method.descriptor.output_type).FromString(answer))
 
     def _acting_for(self, tenant: str | None) -> CallContext:

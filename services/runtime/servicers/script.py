@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from google.protobuf.duration_pb2 import Duration
 from llmspell.v1 import script_pb2, script_pb2_grpc
 
-from services.common.clock import Clock
 from services.common.context import current_context
 from services.common.errors import field_invalid, limit_exceeded, required
 from services.common.limits import (
@@ -18,7 +17,7 @@ from services.common.limits import (
 )
 from services.common.relay import Relay
 from services.runtime.bridge import Bridge
-from services.runtime.pool import Pool
+from services.runtime.pool import WorkerPool
 from services.runtime.runs import Output, Result, RunLimits, RunSpec, check_script, run_script
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
@@ -28,11 +27,10 @@ DEFAULT_NAME = "script"
 class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
     """Runs scripts in the pool's workers, on behalf of the caller and with its permissions."""
 
-    def __init__(self, pool: Pool, relay: Relay, clock: Clock, most: RunLimits) -> None:
+    def __init__(self, pool: WorkerPool, relay: Relay, most: RunLimits) -> None:
         """`most`: the deployment's limits; a request may ask for less."""
         self._pool = pool
         self._relay = relay
-        self._clock = clock
         self._most = most
 
     async def CheckScript(  # noqa: N802
@@ -50,8 +48,7 @@ class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
         del context
         caller = current_context()
         spec = _spec(request, self._most)
-        deadline = self._clock.monotonic() + spec.limits.wall_s
-        bridge = Bridge(self._relay, caller, self._clock, deadline=deadline)
+        bridge = Bridge(self._relay, caller, timeout_s=spec.limits.wall_s)
         started = script_pb2.RunStarted(run_id=caller.request_id)
         yield script_pb2.RunScriptResponse(started=started)
         async for event in run_script(self._pool, spec, bridge):
