@@ -32,7 +32,9 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent \
 COPY --from=build /opt/llmspell /opt/llmspell
 ENV PATH=/opt/llmspell/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    # onnxruntime would send usage data.
+    ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 WORKDIR /tmp
 CMD ["llmspell", "--help"]

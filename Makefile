@@ -99,7 +99,7 @@ proto-breaking: $(DEV_STAMP) ## buf breaking against the branch main
 
 .PHONY: docs
 docs: $(DEV_STAMP) ## write the generated pages: docs/reference/ and llmspell.toml.example
-	$(BIN)/python -m services.common.reference
+	$(BIN)/python -m docs.generate
 
 ##@ Parts of the tests
 

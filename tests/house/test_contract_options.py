@@ -1,0 +1,72 @@
+"""Does the contract say of every method who may call it and whether it may be repeated?"""
+
+from llmspell.v1 import errors_pb2, options_pb2
+
+from services.common.access import FILES, METHODS
+from services.gateway.roles import ROLES
+from services.gateway.server import OWNERS, TENANT_SERVICE
+from tests.house import tree
+
+PROCESS_SERVICE = "llmspell.v1.ProcessService"
+OPERATOR_ONLY = {"tenant.admin", "tenant.purge", "process.read"}
+
+
+def test_every_file_with_a_service_is_known():
+    """A service in a new .proto file is not forgotten by the doors."""
+    declared = {
+        path.stem
+        for path in (tree.ROOT / "protos/llmspell/v1").glob("*.proto")
+        if "\nservice " in path.read_text("utf-8")
+    }
+    assert declared == {
+        file.DESCRIPTOR.name.split("/")[-1].removesuffix(".proto") for file in FILES
+    }
+
+
+def test_every_method_names_a_permission():
+    """A method without the access option would be nobody's; none is."""
+    assert [path for path, method in METHODS.items() if not method.permission] == []
+
+
+def test_every_permission_is_some_roles_or_the_operators():
+    """A permission misspelt in the contract would lock everyone out in silence."""
+    known = set.union(*(set(held) for held in ROLES.values())) | OPERATOR_ONLY
+    assert {method.permission for method in METHODS.values()} == known
+
+
+def test_every_method_says_whether_it_may_be_repeated():
+    """Idempotency is set on each method, unknown included, so that it was thought about."""
+    silent = [
+        path
+        for path, method in METHODS.items()
+        if not method.descriptor.GetOptions().HasField("idempotency_level")
+    ]
+    assert silent == []
+
+
+def test_every_reason_has_a_status():
+    """A reason without a status could not travel."""
+    for value in errors_pb2.DESCRIPTOR.enum_types_by_name["Reason"].values:
+        assert value.GetOptions().Extensions[options_pb2.status_code], value.name
+
+
+def test_every_service_has_an_owner():
+    """The gateway routes each service to one process, or serves it itself."""
+    assert set(OWNERS) | {TENANT_SERVICE, PROCESS_SERVICE} == {
+        method.service for method in METHODS.values()
+    }
+
+
+def test_request_and_answer_are_a_methods_own():
+    """Each method has its own two messages, named after it, so that both may grow."""
+    for path, method in METHODS.items():
+        name = method.descriptor.name
+        assert method.descriptor.input_type.name == f"{name}Request", path
+        assert method.descriptor.output_type.name == f"{name}Response", path
+
+
+def test_only_the_tenant_service_names_a_tenant():
+    """Elsewhere a request has no field in which another tenant could be named."""
+    for path, method in METHODS.items():
+        names = {field.name for field in method.descriptor.input_type.fields}
+        assert "tenant_id" not in names or method.service == TENANT_SERVICE, path
