@@ -16,7 +16,6 @@ Keys and what they mean belong to each engine's `layout`. This module knows byte
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import queue
 import struct
@@ -24,7 +23,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,21 +31,22 @@ from typing import Any, TypeVar
 import lmdb
 
 from services.common import failpoints
+from services.common.datafile import Folder, damaged
 from services.common.errors import Reason, ServiceError
 
 T = TypeVar("T")
 
-MAP_BYTES = 256 * 1024**3
-"""Address space set aside for the file. Only what is written takes disk, so there is no need to
-grow the map while readers are about."""
-
 GROUP_MAX = 512
+"""Most operations that share a flush."""
+
+GROUP_BYTES_MAX = 32 * 1024**2
+"""Once a transaction holds this much, the rest waits for the next one."""
+
 _META = "meta"
 _SCHEMA = b"schema"
 _REVISION = b"revision"
 _U64 = struct.Struct(">Q")
 _CHECKSUM = struct.Struct("<I")
-_PAGE_HEADER_BYTES = 2 * 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,15 @@ class View:
 class Txn(View):
     """One operation's writes. They become visible together, or not at all."""
 
+    def __init__(self, txn: Any, databases: Mapping[str, Any]) -> None:
+        super().__init__(txn, databases)
+        self.put_bytes = 0
+        """Bytes of keys and values written so far."""
+
     def put(self, database: str, key: bytes, value: bytes) -> None:
         """Write a value with its checksum."""
         self._txn.put(key, _seal_value(key, value), db=self._databases[database])
+        self.put_bytes += len(key) + len(value)
 
     def delete(self, database: str, key: bytes) -> bool:
         """Remove a key; False where it was not there."""
@@ -177,57 +183,85 @@ class Store:
             sync: False only in tests that prove that the crash tests can fail.
 
         Raises:
-            ServiceError: STORE_NOT_WRITABLE, STORE_LOCKED, SCHEMA_TOO_NEW, RECORD_CORRUPT.
+            ServiceError: STORE_NOT_WRITABLE, STORE_LOCKED, SCHEMA_TOO_NEW, RECORD_CORRUPT,
+                STORAGE_FULL.
         """
         self.path = path
         self._on_fatal = on_fatal
-        self._lock = _lock_folder(path)
+        self._folder = Folder(path)
+        self._env: Any = None
         try:
-            self._env = _open_environment(path, sync=sync, databases=len(schema.databases) + 1)
-            names = (_META, *schema.databases)
-            self._databases = {name: self._env.open_db(name.encode()) for name in names}
-            self._prepare(schema)
+            self._open(schema, sync=sync)
         except BaseException:
-            os.close(self._lock)
+            self._release()
             raise
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._entrance = threading.Lock()
         self._closing = False
+        self._failed = False
         self._thread = threading.Thread(target=self._serve, name=f"{schema.kind}-writer")
         self._thread.start()
 
     @contextmanager
     def read(self) -> Iterator[View]:
-        """A view that does not change while it is open. Keep it open for moments only."""
-        with self._env.begin(buffers=False) as txn:
-            yield View(txn, self._databases)
+        """A view that does not change while it is open. Keep it open for moments only.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT where the file's pages make no sense, SERVICE_UNAVAILABLE
+                once the store is closing.
+        """
+        if self._closing:
+            raise _closing()
+        try:
+            with self._env.begin(buffers=False) as txn:
+                yield View(txn, self._databases)
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError) as error:
+            raise damaged(self.path, str(error)) from error
 
     async def write(self, operation: Operation[T]) -> T:
         """Run an operation in the writer thread; answer when it is on disk.
 
         Raises:
-            ServiceError: what the operation raised (nothing of it is kept), or STORAGE_FULL.
+            ServiceError: what the operation raised (nothing of it is kept), STORAGE_FULL, or
+                SERVICE_UNAVAILABLE once the store is closing.
         """
-        if self._closing:
-            raise ServiceError(Reason.SERVICE_UNAVAILABLE, "The store is closing.")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(operation, loop, loop.create_future())
-        self._queue.put(waiting)
+        with self._entrance:  # nothing may join the queue behind the mark that ends it
+            if self._closing:
+                raise _closing()
+            self._queue.put(waiting)
         result: T = await waiting.future
         return result
 
     def size_bytes(self) -> int:
         """Bytes of the data file on disk."""
-        return (self.path / "data.mdb").stat().st_size
+        return self._folder.file.stat().st_size
 
     def close(self) -> None:
         """Finish what waits, stop the writer, release the folder. Safe to call twice."""
-        if self._closing:
-            return
-        self._closing = True
-        self._queue.put(None)
+        with self._entrance:
+            if self._closing:
+                return
+            self._closing = True
+            self._queue.put(None)
         self._thread.join()
-        self._env.close()
-        os.close(self._lock)
+        self._release()
+
+    def _open(self, schema: Schema, *, sync: bool) -> None:
+        names = (_META, *schema.databases)
+        self._env = self._folder.open(sync=sync, databases=len(names))
+        try:
+            self._databases = {name: self._env.open_db(name.encode()) for name in names}
+            self._prepare(schema)
+        except lmdb.Error as error:
+            raise _full() if _is_full(error) else damaged(self.path, str(error)) from error
+        self._folder.mark_created()
+
+    def _release(self) -> None:
+        if self._env is not None:
+            self._env.close()
+        self._folder.release()
 
     def _prepare(self, schema: Schema) -> None:
         with self._env.begin(write=True) as raw:
@@ -262,60 +296,62 @@ class Store:
                 _write_schema(txn, schema.kind, step + 1)
 
     def _serve(self) -> None:
-        running = True
-        while running:
-            group, running = self._gather()
-            if group:
-                self._commit(group)
-                _answer(group)
-
-    def _gather(self) -> tuple[list[_Waiting], bool]:
-        """All that wait now, at least one; False where the store is to close after them."""
-        group: list[_Waiting] = []
-        first = self._queue.get()
-        while first is not None:
-            group.append(first)
-            if len(group) == GROUP_MAX:
-                return group, True
-            try:
-                first = self._queue.get_nowait()
-            except queue.Empty:
-                return group, True
-        return group, False
+        while (first := self._queue.get()) is not None:
+            group = [first]
+            self._commit(group)
+            _answer(group)
 
     def _commit(self, group: list[_Waiting]) -> None:
+        """Run the first of a group and all that wait meanwhile; keep them with one flush."""
+        if self._failed:  # only where `on_fatal` did not end the process, as in tests
+            self._refuse(group, _not_flushed)
+            return
         try:
             with self._env.begin(write=True) as txn:
-                for waiting in group:
-                    self._run(txn, waiting)
+                self._run_all(txn, group)
                 failpoints.hit("store.before_commit")
             failpoints.hit("store.after_commit")
-        except lmdb.Error as error:
-            self._fail(group, error)
-        except OSError as error:
+        except (lmdb.Error, OSError) as error:
             self._fail(group, error)
 
-    def _run(self, parent: Any, waiting: _Waiting) -> None:
+    def _run_all(self, parent: Any, group: list[_Waiting]) -> None:
+        size = self._run(parent, group[0])
+        while size < GROUP_BYTES_MAX and len(group) < GROUP_MAX:
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if waiting is None:
+                self._queue.put(None)  # nothing can have joined behind it
+                return
+            group.append(waiting)
+            size += self._run(parent, waiting)
+
+    def _run(self, parent: Any, waiting: _Waiting) -> int:
+        """Run one operation in a transaction of its own inside the group's; bytes it wrote."""
         try:
             with self._env.begin(write=True, parent=parent) as child:
-                waiting.result = waiting.operation(Txn(child, self._databases))
+                txn = Txn(child, self._databases)
+                waiting.result = waiting.operation(txn)
         except (lmdb.MapFullError, lmdb.DiskError):
             raise
         except Exception as error:  # noqa: BLE001  (it belongs to the caller, not to this thread)
             waiting.error = error
+            return 0
+        return txn.put_bytes
 
     def _fail(self, group: list[_Waiting], error: Exception) -> None:
         """Nothing of the group was kept: say so, and end the process unless room was the matter."""
-        full = _is_full(error)
-        answer: BaseException = (
-            ServiceError(Reason.STORAGE_FULL, "The disk is full; nothing was written.")
-            if full
-            else ServiceError(Reason.INTERNAL, "The write could not be flushed to disk.")
-        )
+        if _is_full(error):
+            self._refuse(group, _full)
+            return
+        self._failed = True
+        self._refuse(group, _not_flushed)
+        self._on_fatal(f"commit failed: {error}")
+
+    def _refuse(self, group: list[_Waiting], error: Callable[[], ServiceError]) -> None:
         for waiting in group:
-            waiting.error = answer
-        if not full:
-            self._on_fatal(f"commit failed: {error}")
+            waiting.error = error()
 
 
 def exit_on_fatal(message: str) -> None:
@@ -330,7 +366,7 @@ def _answer(group: list[_Waiting]) -> None:
     for waiting in group:
         by_loop.setdefault(waiting.loop, []).append(waiting)
     for loop, mine in by_loop.items():
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # a loop that was closed has nobody left to tell
             loop.call_soon_threadsafe(_resolve, mine)
 
 
@@ -367,93 +403,16 @@ def _write_schema(txn: Txn, kind: str, version: int) -> None:
     txn.put(_META, _SCHEMA, f"{kind} {version}".encode())
 
 
-def _lock_folder(path: Path) -> int:
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(path / "LOCK", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise ServiceError(
-            Reason.STORE_LOCKED,
-            f"{path} is in use by another process; stop it or choose another data folder.",
-            path=path,
-        ) from error
-    return lock
+def _full() -> ServiceError:
+    return ServiceError(Reason.STORAGE_FULL, "The disk is full; nothing was written.")
 
 
-def _open_environment(path: Path, *, sync: bool, databases: int) -> Any:
-    _refuse_truncated(path)
-    try:
-        env = lmdb.open(
-            str(path),
-            map_size=MAP_BYTES,
-            max_dbs=databases,
-            max_readers=512,
-            sync=sync,
-            metasync=sync,
-            writemap=False,
-            mode=0o600,
-        )
-    except (lmdb.ReadonlyError, lmdb.LockError, lmdb.DiskError, OSError) as error:
-        raise _not_writable(path, error) from error
-    except lmdb.Error as error:
-        raise _damaged(path, str(error)) from error
-    env.reader_check()
-    return env
+def _not_flushed() -> ServiceError:
+    return ServiceError(Reason.INTERNAL, "The write could not be flushed to disk.")
 
 
-def _refuse_truncated(path: Path) -> None:
-    """Compare the file's length with the last page that its newer meta page names.
-
-    Layout of liblmdb 0.9: two meta pages; in each a 16-byte page header, then magic, version,
-    address, map size, two database records of 48 bytes (the first of which starts with the page
-    size), last page, transaction id.
-    """
-    file = path / "data.mdb"
-    if not file.exists():
-        return
-    try:
-        with file.open("rb") as data:
-            head = data.read(_PAGE_HEADER_BYTES)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    pages = [_meta_page(head, offset) for offset in (0, 4096)]
-    sound = [page for page in pages if page is not None]
-    if not sound:
-        raise _damaged(path, "neither of its two header pages is whole")
-    _, last_page, page_bytes = max(sound)
-    if file.stat().st_size < (last_page + 1) * page_bytes:
-        raise _damaged(path, "its end is missing")
-
-
-def _meta_page(head: bytes, offset: int) -> tuple[int, int, int] | None:
-    """(transaction, last page, page size) of one meta page, None where it is not one."""
-    body = head[offset + 16 : offset + 16 + 136]
-    if len(body) < 136 or body[:4] != b"\xde\xc0\xef\xbe":  # noqa: PLR2004  (size of MDB_meta)
-        return None
-    page_bytes = struct.unpack_from("<I", body, 24)[0]
-    last_page, transaction = struct.unpack_from("<QQ", body, 120)
-    return transaction, last_page, page_bytes
-
-
-def _damaged(path: Path, why: str) -> ServiceError:
-    return ServiceError(
-        Reason.RECORD_CORRUPT,
-        f"{path / 'data.mdb'} is damaged: {why}. Restore it from a backup.",
-        key=path,
-    )
-
-
-def _not_writable(path: Path, error: Exception) -> ServiceError:
-    return ServiceError(
-        Reason.STORE_NOT_WRITABLE,
-        f"The data folder {path} cannot be used: {error}.",
-        path=path,
-    )
+def _closing() -> ServiceError:
+    return ServiceError(Reason.SERVICE_UNAVAILABLE, "The store is closing.")
 
 
 def _is_full(error: Exception) -> bool:
