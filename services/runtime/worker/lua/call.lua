@@ -1,0 +1,63 @@
+-- A call of a method of the contract: a tree goes out, a tree or an error comes back. The host
+-- decides what is allowed; nothing here is a check that matters for safety.
+
+local kit = ...
+
+local codec, host, tree = kit.codec, kit.host, kit.tree
+local collectgarbage, error, setmetatable, type = collectgarbage, error, setmetatable, type
+
+local DONE, NO_ROOM = 0, 2
+
+-- Errors of the host and of the API's own checks: {code, reason, message, metadata}.
+local Failure = {__name = "failure", __metatable = false}
+
+function Failure.__tostring(failure)
+  return kit.tostring(failure.reason) .. ": " .. kit.tostring(failure.message)
+end
+
+function kit.is_failure(value, native_getmetatable)
+  return type(value) == "table" and native_getmetatable(value) == Failure
+end
+
+local function raise(failure)
+  error(setmetatable(failure, Failure), 0)
+end
+
+-- Raises the error of a wrong argument; `field` is what the script calls it.
+function kit.refuse(reason, field, message, metadata)
+  metadata = metadata or {field = field}
+  raise({code = "INVALID_ARGUMENT", reason = reason, message = message, metadata = metadata})
+end
+
+function kit.invalid(field, rule)
+  kit.refuse("FIELD_INVALID", field, field .. " " .. rule .. ".", {field = field, rule = rule})
+end
+
+function kit.required(field)
+  kit.refuse("FIELD_REQUIRED", field, field .. " must be set.")
+end
+
+-- Sends `args` to `method`, such as "llmspell.v1.StateService/GetState". `tenant` asks to act for
+-- another tenant, which the host allows or refuses. Gives the answer's tree or raises.
+function kit.call(method, args, tenant)
+  local ok, bytes = codec.encode({method = method, tenant = tenant, args = args}, "call")
+  if not ok then kit.refuse("FIELD_INVALID", "args", bytes .. ".") end
+  local status, reply = host("c", bytes)
+  if status == NO_ROOM then
+    bytes = nil
+    collectgarbage()
+    status, reply = host("a", "")
+  end
+  if status == NO_ROOM then error("not enough memory", 0) end
+  local answer = codec.decode(reply)
+  if status ~= DONE then
+    raise({
+      code = answer.code, reason = answer.reason, message = answer.message,
+      metadata = answer.metadata or {},
+    })
+  end
+  return answer
+end
+
+-- Marks a list so that it stays one when empty.
+kit.list = tree.list

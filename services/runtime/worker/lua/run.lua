@@ -1,0 +1,153 @@
+-- One run from source to its last word. Every way out ends in a frame: `r` with the JSON of what
+-- was returned, or `f` with why it failed; the process is gone after either.
+
+local kit = ...
+
+local host, json, codec = kit.host, kit.json, kit.codec
+local error, pcall, select, type, xpcall = error, pcall, select, type, xpcall
+local load, getmetatable, getinfo, traceback = load, getmetatable, debug.getinfo, debug.traceback
+local byte, find, gmatch, gsub = string.byte, string.find, string.gmatch, string.gsub
+local match, sub = string.match, string.sub
+local concat, pack, unpack = table.concat, table.pack, table.unpack
+local tonumber, tointeger, utf8_len = tonumber, math.tointeger, utf8.len
+
+local MESSAGE_BYTES_MAX, TRACEBACK_BYTES_MAX = 4096, 8192
+-- What the frame adds to a payload and a payload to a tree.
+local FRAME_ROOM = 4096
+
+-- Text that JSON can hold: cut, and bytes that are no UTF-8 replaced.
+local function clean(text, bytes_max)
+  local parts, at = {}, 1
+  text = sub(text, 1, bytes_max)
+  while true do
+    local length, bad = utf8_len(text, at)
+    if length then
+      parts[#parts + 1] = sub(text, at)
+      return concat(parts)
+    end
+    parts[#parts + 1] = sub(text, at, bad - 1) .. "\u{FFFD}"
+    at = bad + 1
+  end
+end
+
+local function fail(failure)
+  failure.message = clean(failure.message, MESSAGE_BYTES_MAX)
+  failure.traceback = failure.traceback and clean(failure.traceback, TRACEBACK_BYTES_MAX)
+  if type(failure.reason) ~= "string" then failure.reason = nil end
+  failure.reason = failure.reason and clean(failure.reason, MESSAGE_BYTES_MAX)
+  local _, text = json.encode(failure, "failure")
+  host("f", text)
+end
+
+local function finish(text)
+  host("r", text)
+end
+
+-- os.exit ends the run wherever it is called; 0 and true end it well.
+function kit.env.os.exit(code)
+  local status = 0
+  if code == false then
+    status = 1
+  elseif type(code) == "number" then
+    status = tointeger(code) or 1
+  elseif code ~= nil and code ~= true then
+    error("bad argument #1 to 'exit' (number or boolean expected)", 2)
+  end
+  if status == 0 then return finish("null") end
+  fail({kind = "exit", message = "exit status " .. status})
+end
+
+-- The script may raise anything; this is what it means as text, and its reason where it has one.
+local function describe(value)
+  local kind = type(value)
+  if kind == "string" then return value end
+  if kind == "number" then return kit.tostring(value) end
+  if kit.is_failure(value, getmetatable) then return kit.tostring(value), value.reason end
+  if kind ~= "table" then return "the script raised a " .. kind end
+  local meta = getmetatable(value)
+  if type(meta) == "table" and meta.__tostring then return kit.tostring(value) end
+  if type(value.message) == "string" then return value.message end
+  return "the script raised a table"
+end
+
+-- The line of the script that was running, nearest first.
+local function current_line(source)
+  for level = 3, 60 do
+    local info = getinfo(level, "Sl")
+    if not info then return nil end
+    if info.source == source and info.currentline > 0 then return info.currentline end
+  end
+end
+
+-- Without the lines of the parts that make up the API.
+local function script_traceback()
+  local lines = {}
+  -- Captured functions only: a script may have changed what `text:gmatch` finds.
+  for line in gmatch(traceback(nil, 3), "[^\n]+") do
+    if not find(line, "[llmspell ", 1, true) and not find(line, "'xpcall'", 1, true) then
+      lines[#lines + 1] = line
+    end
+  end
+  return concat(lines, "\n")
+end
+
+local run = {}
+
+-- Before the heap is capped: take what was pushed, touch nothing.
+function kit.prepare(source, name, arguments, check, output_bytes, frame_bytes, depth, nodes)
+  run.source, run.name, run.arguments, run.check = source, name, arguments, check
+  kit.output_left = output_bytes
+  kit.limits = {bytes = frame_bytes - FRAME_ROOM, depth = depth, nodes = nodes}
+end
+
+local function compile()
+  local source, chunkname = run.source, "@" .. run.name
+  -- A first line such as #!/usr/bin/env lua is a comment, as in Lua's own interpreter.
+  if byte(source, 1) == 35 then source = "--" .. source end
+  local chunk, message = load(source, chunkname, "t", kit.env)
+  run.source = nil
+  if not chunk then
+    -- Lua shortens a long name, so the line is what follows the first colon and digits.
+    fail({kind = "syntax", message = message, line = tonumber(match(message, ":(%d+):"))})
+  end
+  return chunk, chunkname
+end
+
+local function report(raised, line, trace)
+  local ok, text, reason = pcall(describe, raised)
+  if not ok or type(text) ~= "string" then text = "the script raised an error that cannot be shown" end
+  if text == "not enough memory" then
+    return fail({kind = "memory", message = text})
+  end
+  local own = type(raised) == "string" and match(sub(text, 1, 200), "^" .. run.prefix .. ":(%d+):")
+  fail({
+    kind = "error", message = text, line = tonumber(own) or line, traceback = trace, reason = reason,
+  })
+end
+
+function kit.go()
+  local chunk, chunkname = compile()
+  if not chunk then return end
+  if run.check then return finish("null") end
+  run.prefix = gsub(getinfo(chunk, "S").short_src, "%p", "%%%0")
+  local positional = kit.set_arguments(run.name, codec.decode(run.arguments))
+  run.arguments = nil
+  local line, trace
+  local function on_error(raised)
+    line = current_line(chunkname)
+    trace = script_traceback()
+    return raised
+  end
+  local results = pack(xpcall(chunk, on_error, unpack(positional, 1, #positional)))
+  if not results[1] then return report(results[2], line, trace) end
+  local ok, text
+  if results.n <= 2 then
+    ok, text = json.encode(results[2], "result")
+  else
+    ok, text = json.encode_list({select(2, unpack(results, 1, results.n))}, results.n - 1)
+  end
+  if not ok then return fail({kind = "error", message = text .. "."}) end
+  finish(text)
+end
+
+kit.strip()

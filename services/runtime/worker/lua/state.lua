@@ -1,0 +1,108 @@
+-- `State`: values that outlive the run. They are kept as JSON, so what JSON can hold, State can.
+-- Scopes are read as scope.lua says. A bare kind such as "custom" or "workflow" is its `default`
+-- (custom:default), and a colon at the start of a key is dropped when writing as when reading, so
+-- State.save("custom", ":demo:step", v) is found by State.load("custom", ":demo:step").
+
+local kit = ...
+
+local call, json, required, scope_of = kit.call, kit.json, kit.required, kit.scope
+local next, pcall, error, select, type = next, pcall, error, select, type
+local gsub, rawget = string.gsub, rawget
+local native_getmetatable = getmetatable
+
+local GET, SET = "llmspell.v1.StateService/GetState", "llmspell.v1.StateService/SetState"
+local DELETE, LIST = "llmspell.v1.StateService/DeleteState", "llmspell.v1.StateService/ListState"
+local PAGE_SIZE = 1000
+
+local State = {}
+kit.env.State = State
+
+local function key_of(key)
+  if key == nil then required("key") end
+  if type(key) == "number" then key = kit.tostring(key) end
+  if type(key) ~= "string" then kit.invalid("key", "must be text, not a " .. type(key)) end
+  return (gsub(key, "^:", ""))
+end
+
+local function ttl_of(options)
+  if options == nil then return nil end
+  if type(options) ~= "table" then kit.invalid("options", "must be a table") end
+  local ttl = options.ttl
+  if ttl ~= nil and (type(ttl) ~= "number" or not (ttl > 0)) then
+    kit.invalid("ttl", "must be a number of seconds above 0")
+  end
+  return ttl
+end
+
+local function delete(scope, key)
+  local text, tenant = scope_of(scope, nil, "global")
+  call(DELETE, {scope = text, key = key_of(key)}, tenant)
+end
+
+local function save(scope, key, value, options)
+  if value == nil then return delete(scope, key) end
+  local text, tenant = scope_of(scope, nil, "global")
+  local ok, document = json.encode(value, "value", true)
+  if not ok then kit.refuse("FIELD_INVALID", "value", document .. ".") end
+  local args = {scope = text, key = key_of(key), value = {json = document}, ttl = ttl_of(options)}
+  call(SET, args, tenant)
+end
+
+-- The value of an item, whoever wrote it: text and bytes come as strings.
+local function value_of(payload)
+  if type(payload) ~= "table" then return payload end
+  if payload.json == nil then return payload.text or payload.raw end
+  local ok, value = json.decode(payload.json)
+  if not ok then error("State: the stored JSON cannot be read: " .. value, 0) end
+  return value
+end
+
+local function load(scope, key)
+  local text, tenant = scope_of(scope, nil, "global")
+  local ok, answer = pcall(call, GET, {scope = text, key = key_of(key)}, tenant)
+  if ok then return value_of(answer.item and answer.item.value) end
+  if kit.is_failure(answer, native_getmetatable) and rawget(answer, "reason") == "ITEM_NOT_FOUND" then
+    return nil
+  end
+  error(answer, 0)
+end
+
+-- (key) means the global scope, (scope, key) a named one.
+local function scoped(fn)
+  return kit.either_way(State, function(...)
+    if select("#", ...) < 2 then return fn("global", (...)) end
+    return fn(...)
+  end)
+end
+
+-- State.save(scope, key, value, {ttl = seconds}?); nil removes the item.
+State.save = kit.either_way(State, save)
+
+-- State.set(key, value), or as State.save with three arguments or more.
+State.set = kit.either_way(State, function(...)
+  if select("#", ...) < 3 then
+    local key, value = ...
+    return save("global", key, value)
+  end
+  return save(...)
+end)
+
+-- State.load(scope, key), State.get(scope, key), or with the key alone: the value or nil.
+State.load = scoped(load)
+State.get = State.load
+
+-- State.delete(scope, key); no error where there is none.
+State.delete = scoped(delete)
+
+-- State.list_keys(scope?, prefix?) → all keys, in order.
+State.list_keys = kit.either_way(State, function(scope, prefix)
+  local text, tenant = scope_of(scope, nil, "global")
+  local keys, token = {}, nil
+  repeat
+    local args = {scope = text, prefix = prefix, keys_only = true, page_size = PAGE_SIZE, page_token = token}
+    local answer = call(LIST, args, tenant)
+    for _, item in next, answer.items or {} do keys[#keys + 1] = item.key end
+    token = answer.next_page_token
+  until token == nil or token == ""
+  return keys
+end)

@@ -1,0 +1,112 @@
+-- How a Lua value is read as a tree of lists and maps, for both codecs: limits, cycles, and errors
+-- that name the place. Raw access only, so no metamethod of a script runs here.
+
+local kit = ...
+
+local error, next, pcall, rawget, rawlen = error, next, pcall, rawget, rawlen
+local setmetatable, tostring, type = setmetatable, tostring, type
+local concat, sort = table.concat, table.sort
+local find, format = string.find, string.format
+
+local tree = {}
+kit.tree = tree
+
+local Walk = {}
+Walk.__index = Walk
+
+-- Tables that stay lists even when empty. Keys are weak: marking does not keep a table alive.
+local lists = setmetatable({}, {__mode = "k"})
+
+function tree.list(value)
+  lists[value] = true
+  return value
+end
+
+function tree.walk(root)
+  return setmetatable({root = root, path = {}, depth = 0, nodes = 0, open = {}}, Walk)
+end
+
+local function place(walk)
+  local words = {walk.root}
+  for i = 1, walk.depth do
+    local key = walk.path[i]
+    if type(key) == "string" and find(key, "^[%a_][%w_]*$") then
+      words[#words + 1] = "." .. key
+    elseif type(key) == "number" then
+      words[#words + 1] = "[" .. tostring(key) .. "]"
+    else
+      words[#words + 1] = "[" .. format("%q", tostring(key)) .. "]"
+    end
+  end
+  return concat(words)
+end
+
+-- Errors are wrapped so that `guard` can tell them from running out of memory.
+function Walk:fail(text)
+  error({tree = place(self) .. " " .. text}, 0)
+end
+
+function Walk:count()
+  self.nodes = self.nodes + 1
+  if self.nodes > kit.limits.nodes then
+    self:fail("is part of more than " .. kit.limits.nodes .. " values")
+  end
+end
+
+function Walk:enter(value)
+  if self.open[value] then self:fail("contains itself") end
+  if self.depth >= kit.limits.depth then
+    self:fail("is nested deeper than " .. kit.limits.depth)
+  end
+  self.open[value] = true
+end
+
+function Walk:leave(value)
+  self.open[value] = nil
+end
+
+function Walk:step(key)
+  self.depth = self.depth + 1
+  self.path[self.depth] = key
+end
+
+function Walk:back()
+  self.depth = self.depth - 1
+end
+
+-- The length of a list, or nil for a map. A list has all of 1..n; its other keys are dropped. An
+-- empty table is a map unless it was marked.
+function tree.list_length(value)
+  local length = rawlen(value)
+  if length == 0 then return lists[value] and 0 or nil end
+  for i = 1, length do
+    if rawget(value, i) == nil then return nil end
+  end
+  return length
+end
+
+-- The keys of a map as text, in order, and what each stands for: equal tables give equal bytes.
+function tree.keys(walk, value)
+  local names, originals = {}, {}
+  for key in next, value do
+    local name = key
+    if type(key) == "number" then
+      name = tostring(key)
+    elseif type(key) ~= "string" then
+      walk:fail("has a key that is a " .. type(key))
+    end
+    if originals[name] ~= nil then walk:fail("has the key " .. name .. " as number and as text") end
+    names[#names + 1] = name
+    originals[name] = key
+  end
+  sort(names)
+  return names, originals
+end
+
+-- Runs a codec; gives true and its result, or false and a text. Running out of memory passes on.
+function tree.guard(fn, ...)
+  local ok, result = pcall(fn, ...)
+  if ok then return true, result end
+  if type(result) == "table" and result.tree then return false, result.tree end
+  error(result, 0)
+end
