@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.common.errors import Reason, ServiceError, field_invalid, required
+from services.common.limits import DIMENSION_MAX
 
 Span = tuple[int, int]
 """Start and end of a piece of a text, in characters; the end is not part of it."""
@@ -132,8 +133,8 @@ class OpenAISettings:
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= OPENAI_TEXTS_MAX:
             raise field_invalid("embedding.openai.batch", f"must be 1 to {OPENAI_TEXTS_MAX}")
-        if self.dimension < 1:
-            raise field_invalid("embedding.openai.dimension", "must be positive")
+        if not 1 <= self.dimension <= DIMENSION_MAX:
+            raise field_invalid("embedding.openai.dimension", f"must be 1 to {DIMENSION_MAX}")
         if self.timeout_s <= 0:
             raise field_invalid("embedding.openai.timeout_s", "must be positive")
         if self.max_retries < 0:
@@ -187,6 +188,7 @@ def _open_local(settings: EmbeddingSettings) -> EmbeddingProvider | None:
 def _open_openai(settings: EmbeddingSettings) -> EmbeddingProvider | None:
     if not settings.openai.configured:
         return None
+
     from services.vector.embedding.openai import OpenAIProvider  # noqa: PLC0415  (see the module)
 
     return OpenAIProvider(settings.openai)
