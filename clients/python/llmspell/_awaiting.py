@@ -1,0 +1,152 @@
+"""How the asyncio client sends: one connection, and calls that are awaited."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from llmspell import _health
+from llmspell._channel import open_aio_channel, resolve, restate
+from llmspell._contract import Call, Page, method_of, next_page
+from llmspell.errors import NotFound, from_rpc
+
+T = TypeVar("T")
+
+
+class _Lazy:
+    """A channel that is opened on first use, because it belongs to the loop that runs then."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel: grpc.aio.Channel | None = None
+
+    def get(self) -> grpc.aio.Channel:
+        """The channel."""
+        if self._channel is None:
+            self._channel = open_aio_channel(self._address)
+        return self._channel
+
+    async def close(self) -> None:
+        """Close the channel, if it was ever opened."""
+        if self._channel is not None:
+            await self._channel.close()
+
+
+class AsyncCaller:
+    """A connection to a gateway. Belongs to the loop that it is first used in."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        api_key: str | None = None,
+        *,
+        tenant: str | None = None,
+        timeout_s: float = 10.0,
+        profile: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Nothing is sent before the first call.
+
+        Args:
+            address: `HOST:PORT`; None: `LLMSPELL_ADDRESS`, else the profile's.
+            api_key: None: `LLMSPELL_API_KEY`, else the profile's where the address is its own.
+            tenant: Whom to act for, where the key may choose.
+            timeout_s: Seconds until a call is given up.
+            profile: A profile file other than the usual one.
+
+        Raises:
+            FailedPrecondition: there is no address, or others may read the profile.
+            InvalidArgument: one of them has an impossible form.
+        """
+        self._connection = resolve(
+            address,
+            api_key,
+            tenant=tenant,
+            timeout_s=timeout_s,
+            profile=profile,
+            environment=os.environ,
+        )
+        self._channel = _Lazy(self._connection.address)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection; calls in flight are cancelled."""
+        await self._channel.close()
+
+    def with_options(self, *, tenant: str | None = None, timeout_s: float | None = None) -> Self:
+        """The same connection for another tenant or with another timeout. Close the first one."""
+        other = copy.copy(self)
+        changed = restate(self._connection, tenant=tenant, timeout_s=timeout_s)
+        other._connection = changed  # noqa: SLF001  (a copy of this very object)
+        return other
+
+    async def health(self, name: str = "") -> str:
+        """`SERVING`, `NOT_SERVING`, `UNKNOWN` or `SERVICE_UNKNOWN`; needs no key.
+
+        Args:
+            name: A service, such as `llmspell.v1.StateService`; empty: the whole process.
+        """
+        send = self._channel.get().unary_unary(
+            _health.PATH, _health.write_request, _health.read_answer
+        )
+        try:
+            return await send(name, timeout=self._connection.timeout_s)
+        except grpc.RpcError as error:
+            known = from_rpc(error, self._connection.address)
+            if isinstance(known, NotFound):
+                return _health.SERVICE_UNKNOWN
+            raise known from None
+
+    async def _unary(self, call: Call[T]) -> T:
+        method = method_of(call.request)
+        send = self._channel.get().unary_unary(
+            method.path, type(call.request).SerializeToString, method.response.FromString
+        )
+        try:
+            answer = await send(
+                call.request,
+                timeout=call.timeout_s or self._connection.timeout_s,
+                metadata=self._connection.metadata(),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error, self._connection.address) from None
+        return call.read(answer)
+
+    async def _entries(self, call: Call[Page[T]]) -> AsyncIterator[T]:
+        while True:
+            page = await self._unary(call)
+            for entry in page.entries:
+                yield entry
+            if not page.next_token:
+                return
+            call = next_page(call, page.next_token)
+
+    async def _stream(self, call: Call[T]) -> AsyncIterator[T]:
+        """A stream has no deadline of its own: the run's limits end it."""
+        method = method_of(call.request)
+        send = self._channel.get().unary_stream(
+            method.path, type(call.request).SerializeToString, method.response.FromString
+        )
+        answers = send(call.request, metadata=self._connection.metadata())
+        try:
+            async for answer in answers:
+                yield call.read(answer)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self._connection.address) from None
+        finally:
+            answers.cancel()

@@ -1,0 +1,129 @@
+"""How the blocking client sends: one connection, and calls that wait for their answers."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from llmspell import _health
+from llmspell._channel import open_channel, resolve, restate
+from llmspell._contract import Call, Page, method_of, next_page
+from llmspell.errors import NotFound, from_rpc
+
+T = TypeVar("T")
+
+
+class BlockingCaller:
+    """A connection to a gateway. Safe to share between threads."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        api_key: str | None = None,
+        *,
+        tenant: str | None = None,
+        timeout_s: float = 10.0,
+        profile: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Nothing is sent before the first call.
+
+        Args:
+            address: `HOST:PORT`; None: `LLMSPELL_ADDRESS`, else the profile's.
+            api_key: None: `LLMSPELL_API_KEY`, else the profile's where the address is its own.
+            tenant: Whom to act for, where the key may choose.
+            timeout_s: Seconds until a call is given up.
+            profile: A profile file other than the usual one.
+
+        Raises:
+            FailedPrecondition: there is no address, or others may read the profile.
+            InvalidArgument: one of them has an impossible form.
+        """
+        self._connection = resolve(
+            address,
+            api_key,
+            tenant=tenant,
+            timeout_s=timeout_s,
+            profile=profile,
+            environment=os.environ,
+        )
+        self._channel = open_channel(self._connection.address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+    def with_options(self, *, tenant: str | None = None, timeout_s: float | None = None) -> Self:
+        """The same connection for another tenant or with another timeout. Close the first one."""
+        other = copy.copy(self)
+        changed = restate(self._connection, tenant=tenant, timeout_s=timeout_s)
+        other._connection = changed  # noqa: SLF001  (a copy of this very object)
+        return other
+
+    def health(self, name: str = "") -> str:
+        """`SERVING`, `NOT_SERVING`, `UNKNOWN` or `SERVICE_UNKNOWN`; needs no key.
+
+        Args:
+            name: A service, such as `llmspell.v1.StateService`; empty: the whole process.
+        """
+        send = self._channel.unary_unary(_health.PATH, _health.write_request, _health.read_answer)
+        try:
+            return send(name, timeout=self._connection.timeout_s)
+        except grpc.RpcError as error:
+            known = from_rpc(error, self._connection.address)
+            if isinstance(known, NotFound):
+                return _health.SERVICE_UNKNOWN
+            raise known from None
+
+    def _unary(self, call: Call[T]) -> T:
+        method = method_of(call.request)
+        send = self._channel.unary_unary(
+            method.path, type(call.request).SerializeToString, method.response.FromString
+        )
+        try:
+            answer = send(
+                call.request,
+                timeout=call.timeout_s or self._connection.timeout_s,
+                metadata=self._connection.metadata(),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error, self._connection.address) from None
+        return call.read(answer)
+
+    def _entries(self, call: Call[Page[T]]) -> Iterator[T]:
+        while True:
+            page = self._unary(call)
+            yield from page.entries
+            if not page.next_token:
+                return
+            call = next_page(call, page.next_token)
+
+    def _stream(self, call: Call[T]) -> Iterator[T]:
+        """A stream has no deadline of its own: the run's limits end it."""
+        method = method_of(call.request)
+        send = self._channel.unary_stream(
+            method.path, type(call.request).SerializeToString, method.response.FromString
+        )
+        answers = send(call.request, metadata=self._connection.metadata())
+        try:
+            for answer in answers:
+                yield call.read(answer)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self._connection.address) from None
+        finally:
+            answers.cancel()

@@ -1,0 +1,96 @@
+"""What the client knows of the contract's methods, read from the descriptors.
+
+Each RPC has a request message of its own, so the request alone tells the path, the answer's type
+and whether the call may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from llmspell.v1 import process_pb2, rag_pb2, script_pb2, state_pb2, tenant_pb2, vector_pb2
+
+T = TypeVar("T")
+_FILES = (process_pb2, rag_pb2, script_pb2, state_pb2, tenant_pb2, vector_pb2)
+_REPEATABLE = (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC."""
+
+    service: str
+    """`llmspell.v1.StateService`."""
+    name: str
+    """`GetState`."""
+    response: type[Message]
+    """The answer's message class."""
+    repeatable: bool
+    """Whether doing it twice is the same as doing it once."""
+
+    @property
+    def path(self) -> str:
+        """As on the wire."""
+        return f"/{self.service}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request that is ready to be sent, and how to read its answer."""
+
+    request: Message
+    """What to send."""
+    read: Callable[[Any], T]
+    """From the answer's message to what the caller gets."""
+    timeout_s: float | None = None
+    """Seconds until it is given up; None: the client's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list."""
+
+    entries: list[T]
+    """In the service's order."""
+    next_token: str
+    """Empty at the end."""
+
+
+def method_of(request: Message) -> Method:
+    """The method whose request this is."""
+    return METHODS[request.DESCRIPTOR.full_name]
+
+
+def next_page(call: Call[Page[T]], token: str) -> Call[Page[T]]:
+    """The call for the page that follows."""
+    request: Any = type(call.request)()
+    request.CopyFrom(call.request)
+    request.page_token = token
+    return Call(request, call.read, call.timeout_s)
+
+
+def _methods() -> Iterator[tuple[str, Method]]:
+    for file in _FILES:
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for descriptor in service.methods:
+                yield descriptor.input_type.full_name, _method(service.full_name, descriptor)
+
+
+def _method(service: str, descriptor: MethodDescriptor) -> Method:
+    return Method(
+        service=service,
+        name=descriptor.name,
+        response=GetMessageClass(descriptor.output_type),
+        repeatable=descriptor.GetOptions().idempotency_level in _REPEATABLE,
+    )
+
+
+METHODS: dict[str, Method] = dict(_methods())
+"""By full name of the request."""

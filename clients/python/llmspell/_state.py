@@ -1,0 +1,148 @@
+"""StateService: arguments → requests, answers → values. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llmspell._contract import Call, Page
+from llmspell._values import (
+    from_payload,
+    from_timestamp,
+    to_duration,
+    to_payload,
+)
+from llmspell.errors import InvalidArgument
+from llmspell.types import BatchResult, CheckItem, DeleteItem, Item, SetItem
+from llmspell.v1 import state_pb2 as pb
+
+_INT64 = range(-(2**63), 2**63)
+
+
+def get_state(key: str, scope: str) -> Call[Item]:
+    """One item; the service answers ITEM_NOT_FOUND where there is none."""
+    request = pb.GetStateRequest(scope=scope, key=key)
+    return Call(request, lambda answer: _item(answer.item))
+
+
+def set_state(
+    item: SetItem, *, if_revision: int | None, if_absent: bool, if_present: bool
+) -> Call[int]:
+    """Write one item; its new revision."""
+    request = pb.SetStateRequest(
+        scope=item.scope,
+        key=item.key,
+        value=to_payload(item.value, text=item.text),
+        ttl=to_duration(item.ttl_s, "ttl_s"),
+        precondition=_precondition(
+            {"if_revision": if_revision, "if_absent": if_absent, "if_present": if_present}
+        ),
+    )
+    return Call(request, _revision)
+
+
+def delete_state(key: str, scope: str, *, if_revision: int | None) -> Call[bool]:
+    """Remove one item; whether it was there."""
+    precondition = _precondition({"if_revision": if_revision})
+    request = pb.DeleteStateRequest(scope=scope, key=key, precondition=precondition)
+    return Call(request, lambda answer: answer.deleted_count > 0)
+
+
+def increment_state(key: str, delta: float, scope: str) -> Call[int | float]:
+    """Add to a number; the sum."""
+    request = pb.IncrementStateRequest(scope=scope, key=key)
+    if isinstance(delta, int):
+        if delta not in _INT64:
+            raise InvalidArgument("delta must fit into 64 bits.", metadata={"field": "delta"})
+        request.int_delta = delta
+    else:
+        request.double_delta = delta
+    return Call(request, _sum)
+
+
+def list_state(prefix: str, scope: str, *, keys_only: bool) -> Call[Page[Item]]:
+    """A page of items in order of key."""
+    request = pb.ListStateRequest(scope=scope, prefix=prefix, keys_only=keys_only)
+    return Call(request, _items)
+
+
+def batch(operations: Iterable[CheckItem | SetItem | DeleteItem]) -> Call[BatchResult]:
+    """Checks and writes, all or nothing."""
+    request = pb.BatchStateRequest()
+    for operation in operations:
+        if isinstance(operation, CheckItem):
+            request.checks.append(_check(operation))
+        else:
+            request.writes.append(_write(operation))
+    return Call(request, _batch_result)
+
+
+def _precondition(conditions: dict[str, int | bool | None]) -> pb.Precondition | None:
+    """The one condition that was given; `False` and None are not given."""
+    given = {name: value for name, value in conditions.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not False}
+    if not given:
+        return None
+    if len(given) > 1:
+        raise InvalidArgument(
+            f"Give at most one of {', '.join(conditions)}.", metadata={"field": "precondition"}
+        )
+    ((name, value),) = given.items()
+    kind = name.removeprefix("if_")
+    return (
+        pb.Precondition(revision=int(value))
+        if kind == "revision"
+        else pb.Precondition(**{kind: True})
+    )
+
+
+def _check(check: CheckItem) -> pb.StateCheck:
+    conditions = {"revision": check.revision, "absent": check.absent, "present": check.present}
+    precondition = _precondition(conditions)
+    if precondition is None:
+        raise InvalidArgument(
+            f"The check of {check.key!r} must give revision, absent or present.",
+            metadata={"field": "precondition"},
+        )
+    return pb.StateCheck(scope=check.scope, key=check.key, precondition=precondition)
+
+
+def _write(write: SetItem | DeleteItem) -> pb.StateWrite:
+    if isinstance(write, DeleteItem):
+        return pb.StateWrite(scope=write.scope, key=write.key, delete=True)
+    return pb.StateWrite(
+        scope=write.scope,
+        key=write.key,
+        set=to_payload(write.value, text=write.text),
+        ttl=to_duration(write.ttl_s, "ttl_s"),
+    )
+
+
+def _item(message: pb.Item) -> Item:
+    value, encoding = from_payload(message.value)
+    return Item(
+        key=message.key,
+        value=value,
+        revision=message.revision,
+        encoding=encoding,
+        create_time=from_timestamp(message, "create_time"),
+        update_time=from_timestamp(message, "update_time"),
+        expire_time=from_timestamp(message, "expire_time"),
+    )
+
+
+def _items(answer: pb.ListStateResponse) -> Page[Item]:
+    return Page([_item(item) for item in answer.items], answer.next_page_token)
+
+
+def _revision(answer: pb.SetStateResponse) -> int:
+    return answer.revision
+
+
+def _sum(answer: pb.IncrementStateResponse) -> int | float:
+    if answer.WhichOneof("value") == "double_value":
+        return answer.double_value
+    return answer.int_value
+
+
+def _batch_result(answer: pb.BatchStateResponse) -> BatchResult:
+    return BatchResult(revision=answer.revision, deleted_count=answer.deleted_count)

@@ -1,0 +1,215 @@
+"""Python values ⇄ the contract's values: metadata, payloads, vectors, times. No I/O."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, SupportsIndex
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from llmspell.errors import InvalidArgument
+from llmspell.types import Encoding, VectorLike
+from llmspell.v1.state_pb2 import Payload
+from llmspell.v1.types_pb2 import ListValue, MapValue, Value, Vector
+
+_INT64 = range(-(2**63), 2**63)
+_INT32 = range(-(2**31), 2**31)
+_DEPTH_MAX = 64
+_TTL_SECONDS_MAX = 315_576_000_000.0
+
+
+def to_value(value: Any, path: str, depth: int = 0) -> Value:
+    """A Python value as the contract's; `path` is named where it cannot be one."""
+    if depth > _DEPTH_MAX:
+        raise _invalid(path, f"is nested more than {_DEPTH_MAX} deep")
+    if isinstance(value, bool):
+        return Value(bool_value=value)
+    if isinstance(value, float):
+        return Value(double_value=_finite(value, path))
+    if isinstance(value, SupportsIndex):  # int, and numpy's whole numbers
+        return Value(int_value=_int64(value, path))
+    return _to_text_or_compound(value, path, depth)
+
+
+def to_fields(metadata: Mapping[str, Any], path: str) -> dict[str, Value]:
+    """A record's or a document's metadata as the contract's map."""
+    return {_text_key(key, path): to_value(metadata[key], f"{path}.{key}") for key in metadata}
+
+
+def from_value(value: Value) -> Any:
+    """The contract's value as a Python value."""
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        return None
+    if kind == "list_value":
+        return [from_value(entry) for entry in value.list_value.values]
+    if kind == "map_value":
+        return from_fields(value.map_value.fields)
+    return getattr(value, kind)
+
+
+def from_fields(fields: Mapping[str, Value]) -> dict[str, Any]:
+    """The contract's map as a dictionary, in order of name."""
+    return {name: from_value(fields[name]) for name in sorted(fields)}
+
+
+def to_payload(value: Any, *, text: bool = False) -> Payload:
+    """An item's value: bytes stay bytes, `text` keeps a `str` as it is, the rest is JSON."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Payload(raw=bytes(value))
+    if text:
+        if not isinstance(value, str):
+            raise _invalid("value", f"must be a str to be kept as text, not {_kind(value)}")
+        return Payload(text=value)
+    try:
+        return Payload(json=json.dumps(value, ensure_ascii=False, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _invalid("value", f"cannot be written as JSON: {error}") from None
+
+
+def from_payload(payload: Payload) -> tuple[Any, Encoding | None]:
+    """An item's value, and how it is kept; None where the payload is unset."""
+    match payload.WhichOneof("encoding"):
+        case "json":
+            return json.loads(payload.json), "json"
+        case "text":
+            return payload.text, "text"
+        case "raw":
+            return payload.raw, "raw"
+        case _:
+            return None, None
+
+
+def to_vector(vector: VectorLike, path: str = "vector") -> Vector:
+    """Numbers as packed little-endian float32; a float32 buffer is copied as it is."""
+    if isinstance(vector, bytes | bytearray | str):
+        raise _invalid(path, "must be numbers; give bytes as array('f') or numpy.frombuffer(…)")
+    if getattr(vector, "ndim", 1) != 1:
+        raise _invalid(path, "must have one axis")
+    return Vector(f32=_packed(vector, path))
+
+
+def from_vector(vector: Vector) -> array[float]:
+    """A vector as an `array('f')`, which numpy reads without copying."""
+    numbers = array("f", vector.values)
+    if vector.f32:
+        numbers.frombytes(vector.f32)
+        _swap_where_big_endian(numbers)
+    return numbers
+
+
+def to_timestamp(time: datetime | None, path: str) -> Timestamp | None:
+    """A point in time; it must say its time zone."""
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise _invalid(path, "must have a time zone, such as datetime.now(UTC)")
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
+def from_timestamp(message: Any, field: str) -> datetime | None:
+    """A time field of a message, None where it is unset."""
+    if not message.HasField(field):
+        return None
+    stamp: Timestamp = getattr(message, field)
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+def to_duration(seconds: float | None, path: str) -> Duration | None:
+    """A length of time; the service has the last word on what is too long."""
+    if seconds is None:
+        return None
+    if not math.isfinite(seconds) or not 0 < seconds < _TTL_SECONDS_MAX:
+        raise _invalid(path, f"must be more than 0 seconds and less than for ever, not {seconds}")
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration
+
+
+def int32(value: SupportsIndex, path: str) -> int:
+    """A number that fits the wire; what it may be is the service's to say."""
+    number = value.__index__()
+    if number not in _INT32:
+        raise _invalid(path, f"is too large: {number}")
+    return number
+
+
+def _packed(vector: VectorLike, path: str) -> bytes:
+    try:
+        view = memoryview(vector)  # type: ignore[arg-type]  # asks whether it is a buffer
+    except TypeError:
+        pass
+    else:
+        if view.format == "f" and view.c_contiguous and sys.byteorder == "little":
+            return view.tobytes()
+    try:
+        numbers = array("f", vector)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _invalid(path, f"must be numbers: {error}") from None
+    _swap_where_big_endian(numbers)
+    return numbers.tobytes()
+
+
+def _swap_where_big_endian(numbers: array[float]) -> None:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+
+
+def _to_text_or_compound(value: Any, path: str, depth: int) -> Value:
+    if value is None:
+        return Value()
+    if isinstance(value, str):
+        return Value(string_value=value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Value(bytes_value=bytes(value))
+    return _to_compound(value, path, depth + 1)
+
+
+def _to_compound(value: Any, path: str, depth: int) -> Value:
+    if isinstance(value, Mapping):
+        fields = {
+            _text_key(key, path): to_value(entry, f"{path}.{key}", depth)
+            for key, entry in value.items()
+        }
+        return Value(map_value=MapValue(fields=fields))
+    if isinstance(value, Sequence):
+        entries = [to_value(entry, f"{path}[{n}]", depth) for n, entry in enumerate(value)]
+        return Value(list_value=ListValue(values=entries))
+    raise _invalid(
+        path, f"must be null, bool, int, float, str, bytes, list or dict, not {_kind(value)}"
+    )
+
+
+def _text_key(key: Any, path: str) -> str:
+    if not isinstance(key, str):
+        raise _invalid(path, f"must have keys of type str, not {_kind(key)}")
+    return key
+
+
+def _finite(value: float, path: str) -> float:
+    if not math.isfinite(value):
+        raise _invalid(path, "must be a finite number")
+    return value
+
+
+def _int64(value: SupportsIndex, path: str) -> int:
+    number = value.__index__()
+    if number not in _INT64:
+        raise _invalid(path, "must fit into 64 bits")
+    return number
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _invalid(path: str, rule: str) -> InvalidArgument:
+    return InvalidArgument(f"{path} {rule}.", metadata={"field": path, "rule": rule})

@@ -1,0 +1,394 @@
+"""What a user of the client gives and gets: small frozen dataclasses, no messages.
+
+Times are aware datetimes in UTC; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+
+from llmspell.v1.types_pb2 import Filter as FilterMessage
+
+__all__ = [
+    "ApiKey",
+    "BatchResult",
+    "Caller",
+    "CheckItem",
+    "ChunkUnit",
+    "Collection",
+    "CreatedKey",
+    "DeleteItem",
+    "DeletedTenant",
+    "Document",
+    "Embedding",
+    "EmbeddingProvider",
+    "Encoding",
+    "Filter",
+    "Hit",
+    "IngestResult",
+    "Item",
+    "Metric",
+    "Passage",
+    "ProcessStatus",
+    "Record",
+    "RunEvent",
+    "RunLimits",
+    "RunOutput",
+    "RunResult",
+    "RunStarted",
+    "SearchResult",
+    "SetItem",
+    "Tenant",
+    "VectorLike",
+    "VectorStats",
+]
+
+T = TypeVar("T")
+
+VectorLike: TypeAlias = Iterable[float]
+"""Numbers in order: a list, an `array`, a one-dimensional numpy array, …; float32 buffers are
+copied as they are."""
+
+Filter: TypeAlias = Mapping[str, Any] | FilterMessage
+"""`{"lang": "en", "year": {"gte": 2000}}`, or the contract's message."""
+
+Metric: TypeAlias = Literal["cosine", "dot", "l2"]
+"""How nearness is measured."""
+
+ChunkUnit: TypeAlias = Literal["characters", "sentences", "tokens"]
+"""What a text is cut by."""
+
+Encoding: TypeAlias = Literal["json", "text", "raw"]
+"""How an item's value is kept."""
+
+
+# State.
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One key's value."""
+
+    key: str
+    value: Any
+    """The decoded JSON, or `str` for text, or `bytes` for raw; None where only keys were asked
+    for."""
+    revision: int
+    """Of its last change."""
+    encoding: Encoding | None = None
+    """None where only keys were asked for."""
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+    expire_time: datetime | None = None
+    """None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetItem:
+    """Part of a batch: write this."""
+
+    key: str
+    value: Any
+    scope: str = "global"
+    ttl_s: float | None = None
+    text: bool = False
+    """Keep a `str` as text instead of as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteItem:
+    """Part of a batch: remove this."""
+
+    key: str
+    scope: str = "global"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckItem:
+    """Part of a batch: nothing is written unless this holds. Give one of the three."""
+
+    key: str
+    scope: str = "global"
+    revision: int | None = None
+    """The item has this revision."""
+    absent: bool = False
+    """There is no such item."""
+    present: bool = False
+    """There is one, whatever its revision."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What a batch did."""
+
+    revision: int
+    """Shared by all its writes."""
+    deleted_count: int
+
+
+# Vectors.
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What a collection's vectors were made with."""
+
+    provider: str
+    model: str
+    dimension: int
+    weights_hash: str = ""
+    """blake3 of the weights; empty for a remote model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A named set of vectors of one dimension and one metric."""
+
+    collection_id: str
+    scope: str
+    dimension: int
+    metric: Metric
+    embedding: Embedding | None
+    """None for vectors of the caller's own making."""
+    create_time: datetime | None
+    record_count: int
+    indexed_count: int
+    """Records that the graph covers; the rest is scanned exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One vector with what belongs to it, to be stored or as it is stored."""
+
+    record_id: str = ""
+    """Unique in the collection; empty: one is made."""
+    vector: VectorLike | None = None
+    """As stored: an `array('f')`, and only where asked for."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that filters see."""
+    text: str = ""
+    event_time: datetime | None = None
+    """When what it tells of happened."""
+    ttl_s: float | None = None
+    """Given only: seconds from now until it ends."""
+    expire_time: datetime | None = None
+    """Returned only; None: never."""
+    ingest_time: datetime | None = None
+    """Returned only."""
+    revision: int = 0
+    """Returned only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A record that a search found."""
+
+    record_id: str
+    score: float
+    """Larger is nearer."""
+    distance: float
+    """Smaller is nearer."""
+    metadata: dict[str, Any]
+    text: str
+    vector: array[float] | None
+    """float32, where asked for."""
+    event_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document that was found."""
+
+    record_id: str
+    """`DOCUMENT#NUMBER`."""
+    document_id: str
+    chunk_index: int
+    """Which chunk of the document, from 0."""
+    text: str
+    score: float
+    """Larger is nearer."""
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult(Sequence[T], Generic[T]):
+    """What was found, best first; use it as a list."""
+
+    hits: tuple[T, ...]
+    exact: bool
+    """Whether every record was looked at."""
+    revision: int
+    """At which this was true."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStats:
+    """Counts of a scope or of a whole tenant."""
+
+    collection_count: int
+    record_count: int
+    indexed_count: int
+    stored_bytes: int
+    revision: int
+
+
+# Documents.
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to ingest."""
+
+    text: str
+    document_id: str = ""
+    """Unique in the collection, and replaced there; empty: made from the text."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Copied to each chunk."""
+    event_time: datetime | None = None
+    ttl_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What an ingestion stored."""
+
+    document_ids: list[str]
+    """In the order given."""
+    chunk_count: int
+    token_count: int
+    cached_count: int
+    """Chunks whose vectors came from the cache."""
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingProvider:
+    """One that this deployment has."""
+
+    name: str
+    embedding: Embedding
+    default: bool
+
+
+# Scripts.
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """Limits of one run; None: the deployment's, which are also the most that may be asked."""
+
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    memory_bytes: int | None = None
+    output_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The run began."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutput:
+    """The run printed."""
+
+    data: bytes
+    """As printed; a character may be cut between two of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The run ended well."""
+
+    value: Any
+    """What the script returned; a list where it returned several; None where nothing."""
+    elapsed_s: float
+    call_count: int
+    output_bytes: int
+
+
+RunEvent: TypeAlias = RunStarted | RunOutput | RunResult
+
+
+# Tenants and processes.
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who data belongs to."""
+
+    tenant_id: str
+    display_name: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedTenant:
+    """What went with a tenant."""
+
+    item_count: int
+    record_count: int
+    key_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key, without its secret."""
+
+    key_id: str
+    tenant_id: str
+    roles: tuple[str, ...]
+    display_name: str
+    create_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key with its secret: the only time that it is told."""
+
+    key: str = field(repr=False)
+    """The whole key."""
+    api_key: ApiKey
+    """What is kept of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who the server takes the client for."""
+
+    principal: str
+    """The key's public part, or `operator`."""
+    tenant_id: str
+    """Acted for; empty where an operator named none."""
+    permissions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """One of the four processes."""
+
+    name: str
+    status: str
+    """`SERVING`, `NOT_SERVING`, `UNREACHABLE` or `UNKNOWN`."""
+    version: str
+    start_time: datetime | None
+    pid: int
+    resident_bytes: int
+    call_count: int
+    internal_error_count: int
