@@ -27,6 +27,7 @@ from services.common.context import (
     set_context,
 )
 from services.common.errors import Reason, ServiceError
+from services.common.limits import MESSAGE_BYTES_MAX
 from services.common.status import short, status_code, to_trailer
 from services.common.telemetry import Counts
 
@@ -153,6 +154,14 @@ class _Call:
             await self._abort(servicer_context, error)
 
     async def _enter(self, raw: bytes) -> Any:
+        if len(raw) > MESSAGE_BYTES_MAX:
+            raise ServiceError(
+                Reason.MESSAGE_TOO_LARGE,
+                f"The message has {len(raw)} bytes; the limit is {MESSAGE_BYTES_MAX}. "
+                "Send less at once.",
+                limit=MESSAGE_BYTES_MAX,
+                got=len(raw),
+            )
         context = await self._door.enter(self._metadata, self._method)
         self._request_id = context.request_id
         parse = self._handler.request_deserializer

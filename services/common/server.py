@@ -41,7 +41,9 @@ _PR_SET_PDEATHSIG = 1
 _OPTIONS = (
     # Two processes must not share a port: a stale one would take half the calls.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    # Twice the limit, so that a message a little too large is told the limit by the door; grpc
+    # itself would only say that it was refused.
+    ("grpc.max_receive_message_length", 2 * MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", STREAMS_MAX),
