@@ -13,8 +13,10 @@ from services.common.errors import Reason, ServiceError, reason_name
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "llmspell"
+_MESSAGE_WIRE_BYTES_MAX = 3000
 _MESSAGE_LENGTH_MAX = 2000
-_METADATA_VALUE_LENGTH_MAX = 500
+_METADATA_VALUE_BYTES_MAX = 500
+_METADATA_BYTES_MAX = 1500
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _REASONS = errors_pb2.DESCRIPTOR.enum_types_by_name["Reason"]
@@ -30,11 +32,14 @@ def to_trailer(error: ServiceError) -> tuple[str, bytes]:
     """The trailing metadata entry that carries reason and metadata.
 
     Long texts are cut: a trailer over 8 KiB would be dropped by the transport with everything in
-    it.
+    it. The message is in it twice, and percent-encoded once.
     """
     info = error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain=DOMAIN)
+    room = _METADATA_BYTES_MAX
     for name, value in error.metadata.items():
-        info.metadata[name] = value[:_METADATA_VALUE_LENGTH_MAX]
+        kept = _first_bytes(value, min(room, _METADATA_VALUE_BYTES_MAX))
+        info.metadata[name] = kept
+        room -= len(kept.encode())
     detail = any_pb2.Any()
     detail.Pack(info)
     status = status_pb2.Status(
@@ -56,10 +61,25 @@ def from_trailer(code: grpc.StatusCode, message: str, details: bytes | None) -> 
 
 
 def short(message: str) -> str:
-    """A message that fits into a trailer."""
-    if len(message) <= _MESSAGE_LENGTH_MAX:
-        return message
-    return message[: _MESSAGE_LENGTH_MAX - 1] + "…"
+    """A message that fits into a trailer and can be written as UTF-8."""
+    clean = message.encode("utf-8", "replace").decode()
+    size = 0
+    for position, character in enumerate(clean):
+        size += _wire_bytes(character)
+        if size > _MESSAGE_WIRE_BYTES_MAX or position == _MESSAGE_LENGTH_MAX:
+            return clean[:position] + "…"
+    return clean
+
+
+def _wire_bytes(character: str) -> int:
+    """What a character takes in `grpc-message`, which is percent-encoded."""
+    if " " <= character <= "~" and character != "%":
+        return 1
+    return 3 * len(character.encode())
+
+
+def _first_bytes(text: str, limit: int) -> str:
+    return text.encode("utf-8", "replace")[: max(limit, 0)].decode("utf-8", "ignore")
 
 
 def _from_details(message: str, details: bytes) -> ServiceError | None:
