@@ -40,7 +40,9 @@ class PageTokens:
         return cursor
 
     def _tag(self, context_text: str, cursor: bytes) -> bytes:
-        body = context_text.encode() + b"\0" + cursor
+        text = context_text.encode()
+        # With its length first, no other pair of text and cursor makes the same bytes.
+        body = len(text).to_bytes(8, "big") + text + cursor
         return blake3(body, key=self._key).digest(length=_TAG_BYTES)
 
 
