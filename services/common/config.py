@@ -9,6 +9,8 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from services.common.settings import Settings
 
 ENVIRONMENT_PREFIX = "LLMSPELL__"
 
-_TRUE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def load_settings(
@@ -43,7 +45,9 @@ def load_settings(
             dotted = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
             _merge_text(tables, dotted, text, source=name)
     for override in overrides:
-        dotted, _, text = override.partition("=")
+        dotted, equals, text = override.partition("=")
+        if not equals:
+            raise _invalid(f"--set {override}", "", "must be written as TABLE.KEY=VALUE")
         _merge_text(tables, dotted.strip(), text, source=f"--set {dotted}")
     return _build(tables, str(file or "the settings"))
 
@@ -79,7 +83,8 @@ def toml_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        # A TOML basic string is a JSON string, but for DEL, which TOML wants escaped too.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)
 
 
@@ -133,18 +138,18 @@ def _known_key(kind: Any, table: str, key: str, source: str) -> type:
 
 def _checked(value: Any, expected: type, table: str, key: str, source: str) -> Any:
     if expected is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if type(value) is not expected:
         words = {str: "text in quotes", int: "a whole number", float: "a number", bool: "a boolean"}
         raise _invalid(source, f"{table}.{key}", f"must be {words[expected]}, not {value!r}")
-    if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-        raise _invalid(source, f"{table}.{key}", f"must be more than 0, not {value}")
+    if expected in {int, float} and not 0 < value < math.inf:  # nan fails both
+        raise _invalid(source, f"{table}.{key}", f"must be finite and more than 0, not {value}")
     return value
 
 
 def _parsed(text: str, expected: type, table: str, key: str, source: str) -> Any:
     try:
-        value = _TRUE[text.lower()] if expected is bool else expected(text)
+        value = _BOOLEANS[text.lower()] if expected is bool else expected(text)
     except (KeyError, ValueError):
         value = text
     return _checked(value, expected, table, key, source)
