@@ -6,13 +6,12 @@ from outside cannot forge a line. Payloads and secrets are never logged.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-import msgspec
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -35,7 +34,8 @@ class JsonFormatter(logging.Formatter):
         line.update({name: value for name, value in vars(record).items() if name not in _PLAIN})
         if record.exc_info and record.exc_info[0] is not None:
             line["cause"] = "".join(traceback.format_exception(*record.exc_info))
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        # Pure ASCII: U+009B and its kin steer a terminal too, and a lone surrogate has no UTF-8.
+        return json.dumps(line, default=str, skipkeys=True)
 
 
 def start_logging(process: str, level: str) -> None:
