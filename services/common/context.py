@@ -10,6 +10,7 @@ Sealed form: 32 bytes of blake3 keyed over the JSON that follows, in the binary 
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from blake3 import blake3
 
 from services.common.clock import Clock
 from services.common.errors import Reason, ServiceError
-from services.common.limits import CONTEXT_DEPTH_MAX
+from services.common.limits import CONTEXT_DEPTH_MAX, TENANT_ID_LENGTH_MAX
 
 METADATA_KEY = "llmspell-context-bin"
 TENANT_KEY = "llmspell-tenant"
@@ -29,6 +30,7 @@ KEY_BYTES = 32
 SYSTEM_TENANT = "_system"
 """Where the gateway keeps tenants and keys. No tenant id may begin with `_`."""
 
+_TENANT_ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{TENANT_ID_LENGTH_MAX - 1}}}", re.ASCII)
 _TAG_BYTES = 32
 
 
@@ -75,6 +77,11 @@ def current_context() -> CallContext:
 def set_context(context: CallContext) -> None:
     """Make this the context of the task that serves the call."""
     _current.set(context)
+
+
+def is_tenant_id(text: str) -> bool:
+    """Whether a tenant may have this id; false for the system's own."""
+    return _TENANT_ID.fullmatch(text) is not None
 
 
 def new_request_id() -> str:
