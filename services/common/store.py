@@ -234,6 +234,11 @@ class Store:
         result: T = await waiting.future
         return result
 
+    @property
+    def is_open(self) -> bool:
+        """Whether reads and writes are answered."""
+        return not (self._closing or self._failed)
+
     def size_bytes(self) -> int:
         """Bytes of the data file on disk."""
         return self._folder.file.stat().st_size

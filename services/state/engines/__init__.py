@@ -1,0 +1,1 @@
+"""Implementations of StateManager. None of them knows the wire."""

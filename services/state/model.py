@@ -1,0 +1,134 @@
+"""What state engines take and give: frozen values, and nothing of the wire.
+
+Times are nanoseconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum, auto
+
+
+class Encoding(IntEnum):
+    """How to read a value's bytes. The numbers are stored."""
+
+    JSON = 1
+    """A JSON document."""
+    TEXT = 2
+    """UTF-8."""
+    RAW = 3
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What an item holds, as it came."""
+
+    encoding: Encoding
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One key's value, with its revision."""
+
+    key: str
+    value: Value | None
+    """None where only keys were asked for."""
+    revision: int
+    """Of the last change."""
+    create_time_ns: int
+    """When the key was first written since it was last absent."""
+    update_time_ns: int
+    expire_time_ns: int | None = None
+    """From this moment on nobody sees the item; None: never."""
+
+    def alive_at(self, now_ns: int) -> bool:
+        """Whether the item is seen at this moment."""
+        return self.expire_time_ns is None or now_ns < self.expire_time_ns
+
+
+class Condition(Enum):
+    """What a precondition asks of an item."""
+
+    REVISION = auto()
+    """It is there with this revision."""
+    ABSENT = auto()
+    """It is not there."""
+    PRESENT = auto()
+    """It is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What must hold for a write to happen."""
+
+    condition: Condition
+    revision: int = 0
+    """With REVISION: which one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A condition on one item."""
+
+    scope: str
+    key: str
+    precondition: Precondition
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change in a batch."""
+
+    scope: str
+    key: str
+    value: Value | None
+    """None removes the item."""
+    ttl_ns: int | None = None
+    """Time to live from the moment of writing; None: for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An item, or its absence, and the revision at which that was so."""
+
+    item: Item | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a write did."""
+
+    revision: int
+    """The revision that it took; the current one where it changed nothing."""
+    deleted_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An item's number after an increment."""
+
+    number: int | float
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Items in key order."""
+
+    items: Sequence[Item]
+    after: str | None
+    """Ask on after this key; None at the end."""
+    revision: int
+
+
+class Capability(Enum):
+    """What an engine can do beyond the rest of StateManager."""
+
+    DURABLE = auto()
+    """What was acknowledged is still there after a power cut."""
+    CHANGE_FEED = auto()
+    """Each change leaves a record that was committed with it."""

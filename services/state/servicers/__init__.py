@@ -1,0 +1,1 @@
+"""What the state process answers: messages in, messages out, engines between."""

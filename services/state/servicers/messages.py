@@ -1,0 +1,169 @@
+"""Between StateService's messages and the engine's values; each is translated once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+from llmspell.v1 import state_pb2
+
+from services.common.errors import field_invalid, required
+from services.common.scopes import parse_scope
+from services.state import rules
+from services.state.model import (
+    Check,
+    Condition,
+    Encoding,
+    Item,
+    Precondition,
+    Value,
+    Write,
+)
+
+_SECOND_NS = 10**9
+_NANOS_MAX = 999_999_999
+
+
+def read_scope(text: str) -> str:
+    """A scope as it is printed.
+
+    Raises:
+        ServiceError: SCOPE_INVALID.
+    """
+    return str(parse_scope(text))
+
+
+def read_value(payload: state_pb2.Payload, field: str = "value") -> Value:
+    """What is to be kept, byte for byte; JSON is read once to know that it is JSON.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
+    """
+    kind = payload.WhichOneof("encoding")
+    if kind == "json":
+        content = payload.json.encode()
+        rules.check_value(Value(Encoding.JSON, content), field)  # before time is spent on it
+        _check_json(content, field)
+        return Value(Encoding.JSON, content)
+    if kind == "text":
+        return Value(Encoding.TEXT, payload.text.encode())
+    if kind == "raw":
+        return Value(Encoding.RAW, payload.raw)
+    raise required(field)
+
+
+def read_ttl(message: Any, field: str = "ttl") -> int | None:
+    """Nanoseconds of a message's `ttl`; None where it has none.
+
+    Raises:
+        ServiceError: FIELD_INVALID, LIMIT_EXCEEDED.
+    """
+    if not message.HasField("ttl"):
+        return None
+    seconds, nanos = message.ttl.seconds, message.ttl.nanos
+    if abs(nanos) > _NANOS_MAX or seconds * nanos < 0:
+        raise field_invalid(field, "must be a valid duration")
+    ttl_ns = int(seconds * _SECOND_NS + nanos)
+    rules.check_ttl(ttl_ns, field)
+    return ttl_ns
+
+
+def read_precondition(message: Any, field: str = "precondition") -> Precondition | None:
+    """A message's `precondition`; None where nothing is asked.
+
+    Raises:
+        ServiceError: FIELD_INVALID.
+    """
+    precondition = message.precondition
+    kind = precondition.WhichOneof("kind")
+    if kind is None:
+        return None
+    if kind == "revision":
+        return Precondition(Condition.REVISION, precondition.revision)
+    if not getattr(precondition, kind):
+        raise field_invalid(f"{field}.{kind}", "must be true where it is set")
+    return Precondition(Condition.ABSENT if kind == "absent" else Condition.PRESENT)
+
+
+def read_check(check: state_pb2.StateCheck, number: int) -> Check:
+    """A condition of a batch.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID, SCOPE_INVALID.
+    """
+    field = f"checks[{number}].precondition"
+    precondition = read_precondition(check, field)
+    if precondition is None:
+        raise required(field)
+    return Check(read_scope(check.scope), check.key, precondition)
+
+
+def read_write(write: state_pb2.StateWrite, number: int) -> Write:
+    """A change of a batch.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID, SCOPE_INVALID, LIMIT_EXCEEDED.
+    """
+    field = f"writes[{number}]"
+    scope = read_scope(write.scope)
+    ttl_ns = read_ttl(write, f"{field}.ttl")
+    kind = write.WhichOneof("write")
+    if kind == "set":
+        return Write(scope, write.key, read_value(write.set, f"{field}.set"), ttl_ns)
+    if kind is None:
+        raise required(f"{field}.write")
+    if not write.delete:
+        raise field_invalid(f"{field}.delete", "must be true where it is set")
+    if ttl_ns is not None:
+        raise field_invalid(f"{field}.ttl", "goes with set only")
+    return Write(scope, write.key, None)
+
+
+def read_delta(request: state_pb2.IncrementStateRequest) -> int | float:
+    """What to add.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID.
+    """
+    kind = request.WhichOneof("delta")
+    if kind is None:
+        raise required("delta")
+    if kind == "int_delta":
+        return int(request.int_delta)
+    if not math.isfinite(request.double_delta):
+        raise field_invalid("double_delta", "must be finite")
+    return float(request.double_delta)
+
+
+def write_item(item: Item) -> state_pb2.Item:
+    """An item as it travels."""
+    message = state_pb2.Item(key=item.key, revision=item.revision)
+    if item.value is not None:
+        message.value.CopyFrom(_write_value(item.value))
+    message.create_time.FromNanoseconds(item.create_time_ns)
+    message.update_time.FromNanoseconds(item.update_time_ns)
+    if item.expire_time_ns is not None:
+        message.expire_time.FromNanoseconds(item.expire_time_ns)
+    return message
+
+
+def _write_value(value: Value) -> state_pb2.Payload:
+    if value.encoding is Encoding.JSON:
+        return state_pb2.Payload(json=value.content.decode())
+    if value.encoding is Encoding.TEXT:
+        return state_pb2.Payload(text=value.content.decode())
+    return state_pb2.Payload(raw=value.content)
+
+
+def _check_json(content: bytes, field: str) -> None:
+    try:
+        msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise field_invalid(field, f"must be JSON: {_why(error)}") from None
+    except RecursionError:
+        raise field_invalid(field, "must not be nested so deeply") from None
+
+
+def _why(error: msgspec.DecodeError) -> str:
+    return str(error).removeprefix("JSON is malformed: ").rstrip(".")
