@@ -121,7 +121,7 @@ test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut ima
 
 .PHONY: bench
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run
-	$(BIN)/python -m tests.performance
+	$(BIN)/python -m tests.performance.bench
 
 ##@ Container
 

@@ -94,10 +94,10 @@ def test_test_files_have_names_of_their_own():
 
 @pytest.mark.parametrize("path", tree.python("tests/"), ids=tree.short)
 def test_every_test_states_its_claim(path):
-    """Each test has a docstring whose first line is a sentence."""
+    """Each test has a docstring that begins with a sentence."""
     for node, _ in functions(path):
         if node.name.startswith("test_"):
-            claim = (ast.get_docstring(node) or "").split("\n")[0]
+            claim = (ast.get_docstring(node) or "").split("\n\n")[0]
             assert claim.endswith("."), f"{tree.short(path)}:{node.lineno} {node.name}: {claim!r}"
 
 
