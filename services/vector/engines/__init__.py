@@ -1,0 +1,1 @@
+"""Implementations of VectorStorage. None of them knows the wire."""
