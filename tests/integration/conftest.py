@@ -1,4 +1,4 @@
-"""One deployment for the tests that leave it as they found it; a fresh one for those that do not."""
+"""A deployment that the tests share, and fresh ones for tests that break theirs."""
 
 import pytest
 
