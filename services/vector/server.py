@@ -1,0 +1,128 @@
+"""The vector process: its parts, in the order in which they are made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import grpc
+from llmspell.v1 import process_pb2_grpc, rag_pb2_grpc, vector_pb2_grpc
+
+from services.common.clock import Clock, SystemClock
+from services.common.context import Seal, derive_key, read_key
+from services.common.door import Door, SealedContext
+from services.common.errors import Reason, ServiceError
+from services.common.paging import PageTokens
+from services.common.process import SERVICE as PROCESS_SERVICE
+from services.common.process import ProcessServicer
+from services.common.server import Parts
+from services.common.settings import Settings, VectorSettings
+from services.common.store import exit_on_fatal
+from services.common.telemetry import Counts
+from services.vector.embedding.cache import EmbeddingCache, MemoryCache
+from services.vector.embedding.provider import (
+    EmbeddingSettings,
+    LocalSettings,
+    OpenAISettings,
+    Providers,
+    open_providers,
+)
+from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
+from services.vector.engines.embeddings import StoredEmbeddings
+from services.vector.engines.memory import MemoryVectorStorage
+from services.vector.expiry import sweep_for_ever
+from services.vector.rag import Rag
+from services.vector.servicers.rag import RagServicer
+from services.vector.servicers.vector import VectorServicer
+from services.vector.storage import VectorStorage
+
+log = logging.getLogger(__name__)
+
+VECTOR_SERVICE = "llmspell.v1.VectorService"
+RAG_SERVICE = "llmspell.v1.RagService"
+
+
+async def build(settings: Settings) -> Parts:
+    """Open the store, which recovers by itself, and prepare to serve."""
+    mine = settings.vector
+    clock, counts = SystemClock(), Counts()
+    key = read_key(Path(settings.deployment.context_key_file))
+    providers = open_providers(_embedding_settings(mine))
+    storage, cache = _open_engine(mine, clock)
+
+    def register(server: grpc.aio.Server) -> None:
+        vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))
+        vector_pb2_grpc.add_VectorServiceServicer_to_server(vectors, server)
+        rag = RagServicer(Rag(storage, providers, cache), providers)
+        rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server)
+        process = ProcessServicer("vector", counts, clock)
+        process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
+
+    async def close() -> None:
+        await providers.close()
+        await storage.close()
+
+    return Parts(
+        listen=mine.listen,
+        door=Door(SealedContext(Seal(key, clock)), counts, calls_at_once=mine.calls_at_once),
+        register=register,
+        services=(VECTOR_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
+        reflection=mine.reflection,
+        background=(
+            lambda: sweep_for_ever(storage, interval_s=mine.sweep_interval_s),
+            lambda: _warm_up(providers),
+        ),
+        close=close,
+    )
+
+
+def _open_engine(settings: VectorSettings, clock: Clock) -> tuple[VectorStorage, EmbeddingCache]:
+    """The engine, and the cache of embeddings that lives as long as its data do."""
+    if settings.engine == "embedded":
+        store = open_store(Path(settings.data), on_fatal=exit_on_fatal)
+        storage = EmbeddedVectorStorage(store, clock, exact_threshold=settings.exact_threshold)
+        return storage, StoredEmbeddings(store, clock)
+    if settings.engine == "memory":
+        return MemoryVectorStorage(clock), MemoryCache()
+    raise ServiceError(
+        Reason.CONFIG_INVALID,
+        f"vector.engine is {settings.engine!r}; it must be one of embedded, memory.",
+        key="vector.engine",
+    )
+
+
+def _embedding_settings(settings: VectorSettings) -> EmbeddingSettings:
+    return EmbeddingSettings(
+        default_provider=settings.embedding_provider,
+        local=LocalSettings(threads=settings.embedding_threads),
+        openai=OpenAISettings(
+            base_url=settings.openai_base_url,
+            api_key=_secret(settings.openai_api_key_file),
+            model=settings.openai_model,
+            dimension=settings.openai_dimension,
+        ),
+    )
+
+
+def _secret(file: str) -> str:
+    if not file:
+        return ""
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except OSError as error:
+        raise ServiceError(
+            Reason.CONFIG_INVALID,
+            f"The key of openai cannot be read from {file}: {error.strerror}.",
+            key="vector.openai_api_key_file",
+            file=file,
+        ) from None
+
+
+async def _warm_up(providers: Providers) -> None:
+    """Load the default model while nobody waits for it; what fails then fails again when used."""
+    try:
+        await providers.load()
+    except ServiceError as error:
+        log.warning("the embedding model is not ready: %s", error.message)
+    await asyncio.Event().wait()
