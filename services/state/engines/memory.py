@@ -5,10 +5,12 @@ Deliberately plain. Everything happens between two awaits, so nothing is ever ha
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 from services.common.clock import Clock
+from services.common.limits import PAGE_BYTES_MAX
 from services.state import rules
 from services.state.expiry import SLICE, ForwardTime
 from services.state.model import (
@@ -63,10 +65,12 @@ class MemoryState:
             for item in self._all_alive(tenant, scope)
             if item.key.startswith(prefix) and item.key > after
         ]
-        page = sorted(items, key=lambda item: item.key)[:most]  # code points order as UTF-8 does
+        items.sort(key=lambda item: item.key)  # code points come in the order of their UTF-8
+        page = items[: min(most, _fitting(items))]
+        last = page[-1].key if len(items) > len(page) else None
         if keys_only:
             page = [replace(item, value=None) for item in page]
-        return Page(page, page[-1].key if len(items) > most else None, self._revision)
+        return Page(page, last, self._revision)
 
     async def set(
         self,
@@ -191,3 +195,9 @@ class MemoryState:
             for place, item in self._items.items()
             if place[0] == tenant and scope in {None, place[1]} and item.alive_at(now_ns)
         ]
+
+
+def _fitting(items: Sequence[Item]) -> int:
+    """How many of the first items a page can carry, at least one."""
+    sizes = itertools.accumulate(len(item.value.content) for item in items if item.value)
+    return 1 + sum(size <= PAGE_BYTES_MAX for size in sizes)

@@ -1,0 +1,35 @@
+"""Every state engine, against all that the Protocol promises."""
+
+import pytest
+
+from services.common.clock import FakeClock
+from services.state.manager import ENGINES, open_engine
+from tests.contract import state_suite
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture(params=sorted(ENGINES))
+async def engine(request, tmp_path, clock):
+    engine = open_engine(request.param, tmp_path / "state", clock=clock, on_fatal=pytest.fail)
+    yield engine
+    await engine.close()
+
+
+@pytest.mark.parametrize("claim", state_suite.CLAIMS, ids=lambda claim: claim.__name__)
+async def test_engine_keeps_the_promise(claim, engine, clock):
+    """Each claim of the suite holds for each engine."""
+    await claim(engine, clock)
+
+
+def test_suite_has_every_claim():
+    """No function of the suite that takes an engine and a clock is left out of CLAIMS."""
+    claims = {
+        name
+        for name, value in vars(state_suite).items()
+        if getattr(value, "__annotations__", {}).keys() == {"engine", "clock", "return"}
+    }
+    assert claims == {claim.__name__ for claim in state_suite.CLAIMS}
