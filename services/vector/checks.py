@@ -59,6 +59,19 @@ def check_collection(collection_id: str, dimension: int) -> None:
     Raises:
         ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
     """
+    check_collection_id(collection_id)
+    if dimension < 1:
+        raise field_invalid("dimension", f"must be 1 to {DIMENSION_MAX}")
+    if dimension > DIMENSION_MAX:
+        raise limit_exceeded("dimension", dimension, DIMENSION_MAX)
+
+
+def check_collection_id(collection_id: str) -> None:
+    """Refuse a name that no collection can have.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID.
+    """
     if not collection_id:
         raise required("collection_id")
     if not _COLLECTION_ID.fullmatch(collection_id):
@@ -66,10 +79,19 @@ def check_collection(collection_id: str, dimension: int) -> None:
             "collection_id",
             "must be up to 64 letters, digits, '_', '-' or '.', the first not '-' or '.'",
         )
-    if dimension < 1:
-        raise field_invalid("dimension", f"must be 1 to {DIMENSION_MAX}")
-    if dimension > DIMENSION_MAX:
-        raise limit_exceeded("dimension", dimension, DIMENSION_MAX)
+
+
+def check_record_id(record_id: str, name: str) -> None:
+    """Refuse an id that no record can have.
+
+    Raises:
+        ServiceError: LIMIT_EXCEEDED, FIELD_INVALID.
+    """
+    size = len(record_id.encode())
+    if size > RECORD_ID_BYTES_MAX:
+        raise limit_exceeded(name, size, RECORD_ID_BYTES_MAX, "bytes")
+    if _CONTROL.search(record_id):
+        raise field_invalid(name, "must not hold control characters")
 
 
 def check_records(records: Sequence[NewRecord], dimension: int, metric: Metric) -> Batch:
@@ -86,7 +108,7 @@ def check_records(records: Sequence[NewRecord], dimension: int, metric: Metric) 
     for number, record in enumerate(records):
         name = f"records[{number}]"
         record_id = record.record_id or secrets.token_hex(16)
-        _check_record_id(record_id, f"{name}.record_id")
+        check_record_id(record_id, f"{name}.record_id")
         _check_text(record.text, f"{name}.text")
         _check_ttl(record.ttl_ns, f"{name}.ttl")
         metadata[record_id] = encode_metadata(record.metadata, f"{name}.metadata")
@@ -101,7 +123,8 @@ def check_query(query: Query, dimension: int, metric: Metric) -> None:
     Raises:
         ServiceError: as `check_records`, and FILTER_INVALID.
     """
-    check_vectors(query.vectors, dimension, metric, "vectors[{}]")
+    name = "vector" if len(query.vectors) == 1 else "vectors[{}]"
+    check_vectors(query.vectors, dimension, metric, name)
     if query.limit < 1:
         raise field_invalid("limit", "must be at least 1")
     if query.limit > SEARCH_LIMIT_MAX:
@@ -182,14 +205,6 @@ def _not_finite(matrix: NDArray[np.float32], name: str) -> ServiceError:
         field=name.format(number),
         position=position,
     )
-
-
-def _check_record_id(record_id: str, name: str) -> None:
-    size = len(record_id.encode())
-    if size > RECORD_ID_BYTES_MAX:
-        raise limit_exceeded(name, size, RECORD_ID_BYTES_MAX, "bytes")
-    if _CONTROL.search(record_id):
-        raise field_invalid(name, "must not hold control characters")
 
 
 def _check_text(text: str, name: str) -> None:

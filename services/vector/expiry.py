@@ -14,7 +14,7 @@ SLICE = 500
 """Records removed in one transaction, so that no writer waits long behind it."""
 
 
-async def sweep_for_ever(storage: VectorStorage, *, interval_s: float) -> None:
+async def sweep_forever(storage: VectorStorage, interval_s: float) -> None:
     """Remove what is due, slice by slice, and look again after a pause. Cancel it to end it."""
     while True:
         try:

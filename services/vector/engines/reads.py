@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
+from services.common.limits import MIB
 from services.common.store import View
 from services.vector.engines import layout
 from services.vector.engines.layout import CollectionRow, Entry, Payload
@@ -26,6 +27,8 @@ from services.vector.refusals import collection_not_found
 EXAMINED_MAX = 2000
 """Records that one page of a list looks at, so that a filter that fits few of them cannot hold up
 other calls. The page then ends early."""
+PAGE_BYTES_MAX = 4 * MIB
+"""Vectors, metadata and text after which a page ends, so that it fits into a message."""
 
 _decode = msgspec.msgpack.Decoder(dict).decode
 
@@ -122,12 +125,12 @@ def page(
     mask: Mask,
     now_ns: int,
 ) -> RecordPage:
-    """Records in order of id. Ends early after EXAMINED_MAX of them."""
+    """Records in order of id. Ends early after EXAMINED_MAX of them, or PAGE_BYTES_MAX."""
     found: list[Record] = []
-    cursor = after
+    cursor, size = after, 0
     entries = _entries(view, namespace, after)
     for number, (record_id, entry) in enumerate(entries):
-        if len(found) == limit or number == EXAMINED_MAX:
+        if len(found) == limit or number == EXAMINED_MAX or size > PAGE_BYTES_MAX:
             return RecordPage(records=found, cursor=cursor, revision=view.revision())
         cursor = record_id
         if entry.expire_time_ns <= now_ns:
@@ -136,6 +139,7 @@ def page(
         payload = _payload(view, place)
         if where is None or matches(where, _decode(payload.metadata)):
             found.append(_record(view, place, payload, mask))
+            size += entry.size_bytes
     return RecordPage(records=found, cursor=None, revision=view.revision())
 
 

@@ -1,0 +1,1 @@
+"""What the vector process answers: messages in, messages out, engines between."""
