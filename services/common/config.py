@@ -142,7 +142,8 @@ def _checked(value: Any, expected: type, table: str, key: str, source: str) -> A
     if type(value) is not expected:
         words = {str: "text in quotes", int: "a whole number", float: "a number", bool: "a boolean"}
         raise _invalid(source, f"{table}.{key}", f"must be {words[expected]}, not {value!r}")
-    if expected in {int, float} and not 0 < value < math.inf:  # nan fails both
+    number: Any = value
+    if expected in {int, float} and not 0 < number < math.inf:  # nan is neither
         raise _invalid(source, f"{table}.{key}", f"must be finite and more than 0, not {value}")
     return value
 
