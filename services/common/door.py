@@ -8,9 +8,10 @@ reads a key, the others open a sealed context.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -85,12 +86,8 @@ class Door(grpc.aio.ServerInterceptor):
             return handler
         call = _Call(self, METHODS.get(path), handler, handler_call_details.invocation_metadata)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                call.stream, response_serializer=handler.response_serializer
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            call.unary, response_serializer=handler.response_serializer
-        )
+            return grpc.unary_stream_rpc_method_handler(call.stream)
+        return grpc.unary_unary_rpc_method_handler(call.unary)
 
     @contextmanager
     def room(self) -> Iterator[None]:
@@ -127,43 +124,48 @@ class Door(grpc.aio.ServerInterceptor):
 
 
 class _Call:
-    """One call on its way through the door."""
+    """One call on its way through the door.
+
+    Takes and gives bytes, so that what cannot be read or written becomes a status here, and not a
+    text of grpc's.
+    """
 
     def __init__(self, door: Door, method: Method | None, handler: Any, metadata: Metadata) -> None:
         self._door = door
         self._method = method
         self._handler = handler
         self._metadata = metadata
-        self._request_id = ""
+        self._request_id = new_request_id()
 
-    async def unary(self, raw: bytes, servicer_context: Any) -> Any:
+    async def unary(self, raw: bytes, servicer_context: Any) -> bytes:
         try:
             with self._door.room():
-                request = await self._enter(raw)
-                return await self._handler.unary_unary(request, servicer_context)
+                request = await self._enter(raw, servicer_context)
+                return self._bytes(await self._handler.unary_unary(request, servicer_context))
         except Exception as error:  # noqa: BLE001  (every error becomes a status here)
             await self._abort(servicer_context, error)
 
-    async def stream(self, raw: bytes, servicer_context: Any) -> AsyncIterator[Any]:
+    async def stream(self, raw: bytes, servicer_context: Any) -> None:
+        """Writes instead of yielding.
+
+        A caller that goes away is then noticed in this frame, and the place among the calls in
+        flight does not wait for the garbage collector.
+        """
         try:
             with self._door.room():
-                request = await self._enter(raw)
-                async for response in self._handler.unary_stream(request, servicer_context):
-                    yield response
+                request = await self._enter(raw, servicer_context)
+                answers = self._handler.unary_stream(request, servicer_context)
+                async with aclosing(answers):
+                    async for answer in answers:
+                        await _write(servicer_context, self._bytes(answer))
         except Exception as error:  # noqa: BLE001  (every error becomes a status here)
             await self._abort(servicer_context, error)
 
-    async def _enter(self, raw: bytes) -> Any:
-        if len(raw) > MESSAGE_BYTES_MAX:
-            raise ServiceError(
-                Reason.MESSAGE_TOO_LARGE,
-                f"The message has {len(raw)} bytes; the limit is {MESSAGE_BYTES_MAX}. "
-                "Send less at once.",
-                limit=MESSAGE_BYTES_MAX,
-                got=len(raw),
-            )
+    async def _enter(self, raw: bytes, servicer_context: Any) -> Any:
+        _check_size(raw)
         context = await self._door.enter(self._metadata, self._method)
         self._request_id = context.request_id
+        servicer_context.set_trailing_metadata(((REQUEST_ID_KEY, self._request_id),))
         parse = self._handler.request_deserializer
         if parse is None:  # the relay passes bytes on
             return raw
@@ -173,6 +175,12 @@ class _Call:
             raise ServiceError(
                 Reason.MESSAGE_MALFORMED, "The request's bytes are not a message of this method."
             ) from None
+
+    def _bytes(self, answer: Any) -> bytes:
+        serialize = self._handler.response_serializer
+        written: bytes = answer if serialize is None else serialize(answer)
+        _check_size(written)
+        return written
 
     async def _abort(self, servicer_context: Any, error: Exception) -> NoReturn:
         if isinstance(error, grpc.aio.AbortError):
@@ -200,3 +208,22 @@ class _Call:
         return ServiceError(
             Reason.INTERNAL, f"Something went wrong on our side; the log has it as {error_id}."
         )
+
+
+def _check_size(message: bytes) -> None:
+    if len(message) > MESSAGE_BYTES_MAX:
+        raise ServiceError(
+            Reason.MESSAGE_TOO_LARGE,
+            f"The message has {len(message)} bytes; the limit is {MESSAGE_BYTES_MAX}. "
+            "Send less at once.",
+            limit=MESSAGE_BYTES_MAX,
+            got=len(message),
+        )
+
+
+async def _write(servicer_context: Any, message: bytes) -> None:
+    try:
+        await servicer_context.write(message)
+    except grpc.aio.InternalError:
+        # The caller has gone, and grpc has not told this task yet. No fault of ours.
+        raise asyncio.CancelledError from None
