@@ -6,14 +6,15 @@ message, so a new RPC needs no line here. Deadline, cancellation and error detai
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 
 from services.common.access import METHODS, Method
 from services.common.context import METADATA_KEY, CallContext, Seal, current_context
-from services.common.errors import ServiceError
+from services.common.errors import Reason, ServiceError
 from services.common.limits import (
     CONTEXT_SECONDS_PAST_DEADLINE,
     DEADLINE_SECONDS_DEFAULT,
@@ -90,7 +91,7 @@ class Relay:
 
     async def stream(
         self, method: Method, request: bytes, context: CallContext, *, timeout_s: float | None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """One call that answers with a stream; ending the iteration cancels it.
 
         Raises:
@@ -132,11 +133,12 @@ class RelayHandler(grpc.GenericRpcHandler):
             timeout_s = remaining_s(servicer_context) or DEADLINE_SECONDS_DEFAULT
             return await self._relay.call(method, request, current_context(), timeout_s=timeout_s)
 
-        async def stream(request: bytes, servicer_context: Any) -> AsyncIterator[bytes]:
+        async def stream(request: bytes, servicer_context: Any) -> AsyncGenerator[bytes, None]:
             timeout_s = remaining_s(servicer_context)
             answers = self._relay.stream(method, request, current_context(), timeout_s=timeout_s)
-            async for answer in answers:
-                yield answer
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
 
         if method.streams:
             return grpc.unary_stream_rpc_method_handler(stream)
@@ -152,5 +154,6 @@ def remaining_s(servicer_context: Any) -> float | None:
 def _service_error(error: grpc.aio.AioRpcError, upstream: Upstream) -> ServiceError:
     trailers = dict(error.trailing_metadata() or ())
     known = from_trailer(error.code(), error.details() or "", trailers.get(DETAILS_KEY))
-    known.metadata.setdefault("service", upstream.name)
+    if known.reason == Reason.SERVICE_UNAVAILABLE:
+        known.metadata.setdefault("service", upstream.name)
     return known
