@@ -17,7 +17,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmspell.aio import AsyncClient
     from llmspell.client import Client
-    from llmspell.errors import LLMSpellError
+    from llmspell.errors import (
+        AlreadyExists,
+        Cancelled,
+        Conflict,
+        DataLoss,
+        DeadlineExceeded,
+        FailedPrecondition,
+        Internal,
+        InvalidArgument,
+        LLMSpellError,
+        NotFound,
+        PermissionDenied,
+        ResourceExhausted,
+        Unauthenticated,
+        Unavailable,
+        Unimplemented,
+    )
     from llmspell.types import (
         CheckItem,
         DeleteItem,
@@ -31,31 +47,62 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AlreadyExists",
     "AsyncClient",
+    "Cancelled",
     "CheckItem",
     "Client",
+    "Conflict",
+    "DataLoss",
+    "DeadlineExceeded",
     "DeleteItem",
     "Document",
+    "FailedPrecondition",
+    "Internal",
+    "InvalidArgument",
     "LLMSpellError",
+    "NotFound",
+    "PermissionDenied",
     "Record",
+    "ResourceExhausted",
     "RunLimits",
     "RunOutput",
     "RunResult",
     "RunStarted",
     "SetItem",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
 ]
 
-_HOMES = {"AsyncClient": "aio", "Client": "client", "LLMSpellError": "errors"}
+_CLIENTS = {"AsyncClient": "aio", "Client": "client"}
+_TYPES = frozenset(
+    {
+        "CheckItem",
+        "DeleteItem",
+        "Document",
+        "Record",
+        "RunLimits",
+        "RunOutput",
+        "RunResult",
+        "RunStarted",
+        "SetItem",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use, so that `import llmspell.v1` does not load grpc."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'types')}")
+    home = importlib.import_module(f"{__name__}.{_home(name)}")
     value = getattr(home, name)
     globals()[name] = value
     return value
+
+
+def _home(name: str) -> str:
+    return _CLIENTS.get(name) or ("types" if name in _TYPES else "errors")
 
 
 def __dir__() -> list[str]:

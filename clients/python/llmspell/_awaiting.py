@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -136,8 +136,8 @@ class AsyncCaller:
                 return
             call = next_page(call, page.next_token)
 
-    async def _stream(self, call: Call[T]) -> AsyncIterator[T]:
-        """A stream has no deadline of its own: the run's limits end it."""
+    async def _stream(self, call: Call[T | None]) -> AsyncGenerator[T, None]:
+        """What is read, without None; no deadline: the run's own limits end it."""
         method = method_of(call.request)
         send = self._channel.get().unary_stream(
             method.path, type(call.request).SerializeToString, method.response.FromString
@@ -145,7 +145,9 @@ class AsyncCaller:
         answers = send(call.request, metadata=self._connection.metadata())
         try:
             async for answer in answers:
-                yield call.read(answer)
+                entry = call.read(answer)
+                if entry is not None:
+                    yield entry
         except grpc.RpcError as error:
             raise from_rpc(error, self._connection.address) from None
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -113,8 +113,8 @@ class BlockingCaller:
                 return
             call = next_page(call, page.next_token)
 
-    def _stream(self, call: Call[T]) -> Iterator[T]:
-        """A stream has no deadline of its own: the run's limits end it."""
+    def _stream(self, call: Call[T | None]) -> Generator[T, None, None]:
+        """What is read, without None; no deadline: the run's own limits end it."""
         method = method_of(call.request)
         send = self._channel.unary_stream(
             method.path, type(call.request).SerializeToString, method.response.FromString
@@ -122,7 +122,9 @@ class BlockingCaller:
         answers = send(call.request, metadata=self._connection.metadata())
         try:
             for answer in answers:
-                yield call.read(answer)
+                entry = call.read(answer)
+                if entry is not None:
+                    yield entry
         except grpc.RpcError as error:
             raise from_rpc(error, self._connection.address) from None
         finally:

@@ -2,7 +2,8 @@
 
     {"lang": "en"}                       the field equals the value
     {"year": {"gte": 2000, "lt": 2010}}  within bounds: gt, gte, lt, lte
-    {"tag": {"in": ["a", "b"]}}          equals one of these
+    {"tag": ["a", "b"]}                  equals one of these; also {"tag": {"in": ["a", "b"]}}
+    {"lang": {"ne": "en"}}               does not equal; also {"equals": …} or {"eq": …}
     {"author": {"exists": True}}         is there
     {"all": [...]}, {"any": [...]}       of other filters
     {"not": {...}}                       of another filter
@@ -21,18 +22,20 @@ from llmspell.errors import InvalidArgument
 from llmspell.v1.types_pb2 import Condition, Filter, FilterList, ListValue, Range
 
 _BOUNDS = ("gt", "gte", "lt", "lte")
-_TESTS = (*_BOUNDS, "in", "exists")
+_TESTS = ("equals", "eq", "ne", "in", *_BOUNDS, "exists")
 _DEPTH_MAX = 32
 
 
 def to_filter(shorthand: types.Filter | None) -> Filter | None:
-    """The message for a filter; None stays None, a message stays as it is.
+    """The message for a filter; None where it asks for nothing, a message stays as it is.
 
     Raises:
         InvalidArgument: FILTER_INVALID; `path` in its metadata says where.
     """
-    if shorthand is None or isinstance(shorthand, Filter):
+    if isinstance(shorthand, Filter):
         return shorthand
+    if shorthand is None or shorthand == {}:
+        return None
     return _filter(shorthand, "filter", 0)
 
 
@@ -41,6 +44,8 @@ def _filter(shorthand: Any, path: str, depth: int) -> Filter:
         raise _invalid(path, f"must be an object of fields, not {_shown(shorthand)}")
     if depth > _DEPTH_MAX:
         raise _invalid(path, f"is nested more than {_DEPTH_MAX} deep")
+    if not shorthand:
+        raise _invalid(path, "must not be empty")
     parts: list[Filter] = []
     for name, test in shorthand.items():
         if not isinstance(name, str) or not name:
@@ -56,37 +61,61 @@ def _part(name: str, test: Any, path: str, depth: int) -> list[Filter]:
         return [Filter(any=_filters(test, path, depth))]
     if name == "not":
         return [_not(_filter(test, path, depth))]
-    return [Filter(condition=condition) for condition in _conditions(name, test, path)]
+    return _tests(name, test, path)
 
 
 def _filters(entries: Any, path: str, depth: int) -> FilterList:
-    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
+    if not _is_list(entries):
         raise _invalid(path, f"must be a list of filters, not {_shown(entries)}")
     filters = [_filter(entry, f"{path}[{n}]", depth) for n, entry in enumerate(entries)]
     return FilterList(filters=filters)
 
 
-def _conditions(field: str, test: Any, path: str) -> list[Condition]:
+def _tests(field: str, test: Any, path: str) -> list[Filter]:
     """The tests of one field; its bounds are one test."""
+    if _is_list(test):
+        return [_in(field, _choices(test, path))]
     if not isinstance(test, Mapping):
-        return [Condition(field=field, equals=_value(test, path))]
-    for name in test:
-        if name not in _TESTS:
-            raise _invalid(f"{path}.{name}", f"is not a test; known are {', '.join(_TESTS)}")
-    bounds = {name: _value(test[name], f"{path}.{name}") for name in _BOUNDS if name in test}
-    conditions = [Condition(field=field, range=Range(**bounds))] if bounds else []
-    if "in" in test:
-        choices = _choices(test["in"], f"{path}.in")
-        conditions.append(_in(field, choices))
-    if "exists" in test:
-        conditions.append(Condition(field=field, exists=_boolean(test["exists"], f"{path}.exists")))
-    if not conditions:
+        return [_equals(field, test, path)]
+    if not test:
         raise _invalid(path, f"must hold a value or a test: {', '.join(_TESTS)}")
-    return conditions
+    filters = [
+        _test(field, name, operand, f"{path}.{name}")
+        for name, operand in test.items()
+        if name not in _BOUNDS
+    ]
+    bounds = {name: _value(test[name], f"{path}.{name}") for name in _BOUNDS if name in test}
+    if bounds:
+        filters.append(Filter(condition=Condition(field=field, range=Range(**bounds))))
+    return filters
+
+
+def _test(field: str, name: str, operand: Any, path: str) -> Filter:
+    match name:
+        case "equals" | "eq":
+            return _equals(field, operand, path)
+        case "ne":
+            return _not(_equals(field, operand, path))
+        case "in":
+            return _in(field, _choices(operand, path))
+        case "exists":
+            exists = _boolean(operand, path)
+            return Filter(condition=Condition(field=field, exists=exists))
+        case _:
+            raise _invalid(path, f"is not a test; known are {', '.join(_TESTS)}")
+
+
+def _equals(field: str, value: Any, path: str) -> Filter:
+    return Filter(condition=Condition(field=field, equals=_value(value, path)))
+
+
+def _in(field: str, choices: ListValue) -> Filter:
+    keyword: Any = {"in": choices}
+    return Filter(condition=Condition(field=field, **keyword))
 
 
 def _choices(entries: Any, path: str) -> ListValue:
-    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
+    if not _is_list(entries):
         raise _invalid(path, f"must be a list of values, not {_shown(entries)}")
     return ListValue(values=[_value(entry, f"{path}[{n}]") for n, entry in enumerate(entries)])
 
@@ -96,9 +125,8 @@ def _not(inner: Filter) -> Filter:
     return Filter(**keyword)
 
 
-def _in(field: str, choices: ListValue) -> Condition:
-    keyword: Any = {"in": choices}
-    return Condition(field=field, **keyword)
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _boolean(value: Any, path: str) -> bool:

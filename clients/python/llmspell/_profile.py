@@ -33,8 +33,9 @@ class Profile:
     """Tenant to act for with that key."""
 
 
-def profile_path(environment: Mapping[str, str]) -> Path:
-    """Where the profile is."""
+def profile_path(environment: Mapping[str, str] | None = None) -> Path:
+    """Where the profile is; None: in the environment of this process."""
+    environment = os.environ if environment is None else environment
     named = environment.get("LLMSPELL_PROFILE")
     if named:
         return Path(named)
@@ -75,7 +76,7 @@ def write_profile(path: Path | None, *, address: str, api_key: str, tenant: str 
     Raises:
         OSError: the folder or the file cannot be written.
     """
-    target = path or profile_path(os.environ)
+    target = path or profile_path()
     target.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     values = {"address": address, "api_key": api_key, "tenant": tenant}
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value]

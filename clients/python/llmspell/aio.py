@@ -269,7 +269,7 @@ class AsyncClient(AsyncCaller):
 
     # Scripts.
 
-    async def run(
+    def run(
         self,
         source: str,
         *,
@@ -280,9 +280,7 @@ class AsyncClient(AsyncCaller):
     ) -> AsyncGenerator[t.RunEvent, None]:
         """Run a script; its events as they happen, `RunResult` last."""
         call = _scripts.run(source, name=name, args=args, named=named, limits=limits)
-        async for event in self._stream(call):
-            if event is not None:
-                yield event
+        return self._stream(call)
 
     async def check(self, source: str, *, name: str = "") -> None:
         """Compile a script without running it; InvalidArgument where it does not compile."""

@@ -338,9 +338,7 @@ class Client(BlockingCaller):
             DeadlineExceeded: RUN_TIME_LIMIT.
         """
         call = _scripts.run(source, name=name, args=args, named=named, limits=limits)
-        for event in self._stream(call):
-            if event is not None:
-                yield event
+        return self._stream(call)
 
     def check(self, source: str, *, name: str = "") -> None:
         """Compile a script without running it; InvalidArgument where it does not compile."""

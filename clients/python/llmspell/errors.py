@@ -223,7 +223,7 @@ def _error_info(details: str | bytes | None) -> error_details_pb2.ErrorInfo | No
 def _transport_message(code: str, details: str, address: str) -> str:
     """What to tell where no service of ours has spoken; grpc's own texts are for its authors."""
     if code == "UNAVAILABLE":
-        if "connect" in details.lower() or "DNS" in details:
+        if "failed to connect" in details or "resolv" in details:
             return f"Nothing answers at {address}."
         return f"The connection to {address} ended before the answer came."
     messages = {

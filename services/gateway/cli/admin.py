@@ -1,0 +1,244 @@
+"""`llmspell health`, `llmspell tenant` and `llmspell key`: the operator's commands."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.gateway.cli.output import (
+    ExitCode,
+    say,
+    show_json,
+    show_line,
+    show_table,
+    to_plain,
+)
+from services.gateway.cli.target import JsonOption, connect
+
+if TYPE_CHECKING:
+    from llmspell import Client
+    from llmspell.types import ApiKey, ProcessStatus, Tenant
+
+tenants = typer.Typer(no_args_is_help=True, help="Tenants, for the operator.")
+keys = typer.Typer(no_args_is_help=True, help="API keys of tenants, for the operator.")
+
+_PROCESS_COUNT = 4
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
+_MIB = 1024 * 1024
+
+TenantArgument = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id.")]
+NameOption = Annotated[str, typer.Option("--name", help="A name for people.")]
+OwnerOption = Annotated[str, typer.Option("--tenant", metavar="ID", help="Whose.")]
+
+
+def health(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """Show the four processes; exit code 1 unless all of them serve."""
+    with connect(context) as client:
+        processes = _processes(client)
+        if processes is None:
+            serving = _show_answer(client.health(), as_json=as_json)
+        else:
+            serving = _all_serve(processes)
+            _show_processes(processes, serving=serving, as_json=as_json)
+    if not serving:
+        raise typer.Exit(ExitCode.PARTIAL)
+
+
+@tenants.command("create")
+def create_tenant(
+    context: typer.Context,
+    tenant_id: TenantArgument,
+    *,
+    name: NameOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a tenant."""
+    with connect(context) as client:
+        tenant = client.create_tenant(tenant_id, display_name=name)
+    if as_json:
+        show_json(tenant)
+    else:
+        show_line(f"The tenant {tenant.tenant_id} is made.")
+
+
+@tenants.command("list")
+def list_tenants(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """List all tenants."""
+    with connect(context) as client:
+        found = list(client.list_tenants())
+    if as_json:
+        show_json(found)
+    elif found:
+        show_table(["tenant", "name", "made"], [_tenant_row(tenant) for tenant in found])
+    else:
+        say("There are no tenants. `llmspell tenant create ID` makes one.")
+
+
+@tenants.command("show")
+def show_tenant(
+    context: typer.Context, tenant_id: TenantArgument, *, as_json: JsonOption = False
+) -> None:
+    """Show a tenant and its keys."""
+    with connect(context) as client:
+        tenant = client.get_tenant(tenant_id)
+        found = list(client.list_keys(tenant_id))
+    if as_json:
+        show_json({**to_plain(tenant), "keys": found})
+        return
+    show_table(["tenant", "name", "made"], [_tenant_row(tenant)])
+    if found:
+        show_line("")
+        _show_keys(found)
+
+
+@tenants.command("delete")
+def delete_tenant(
+    context: typer.Context,
+    tenant_id: TenantArgument,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a tenant, its keys and everything it has stored. There is no way back."""
+    if not yes:
+        _confirm(f"Remove the tenant {tenant_id} with all its data and keys?")
+    with connect(context) as client:
+        deleted = client.delete_tenant(tenant_id)
+    if as_json:
+        show_json({"tenant_id": tenant_id, **to_plain(deleted)})
+    else:
+        show_line(
+            f"The tenant {tenant_id} is removed, with {deleted.item_count} items, "
+            f"{deleted.record_count} records and {deleted.key_count} keys."
+        )
+
+
+@keys.command("create")
+def create_key(
+    context: typer.Context,
+    *,
+    tenant: OwnerOption,
+    role: Annotated[
+        list[str] | None, typer.Option(help="reader, writer (default) or admin; may be repeated.")
+    ] = None,
+    name: NameOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key and print it: the only time that it is shown."""
+    with connect(context) as client:
+        created = client.create_key(tenant, roles=role or (), display_name=name)
+    if as_json:
+        show_json({"key": created.key, **to_plain(created.api_key)})
+        return
+    show_line(created.key)
+    roles = ", ".join(created.api_key.roles)
+    say(f"This {roles} key of {tenant} is not shown again; keep it somewhere safe.")
+
+
+@keys.command("list")
+def list_keys(context: typer.Context, *, tenant: OwnerOption, as_json: JsonOption = False) -> None:
+    """List a tenant's keys without their secrets."""
+    with connect(context) as client:
+        found = list(client.list_keys(tenant))
+    if as_json:
+        show_json(found)
+    elif found:
+        _show_keys(found)
+    else:
+        say(f"{tenant} has no keys. `llmspell key create --tenant {tenant}` makes one.")
+
+
+@keys.command("revoke")
+def revoke_key(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="Public part of the key.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """End a key within a second; one that is not there is no error."""
+    with connect(context) as client:
+        revoked = client.revoke_key(key_id)
+    if as_json:
+        show_json({"key_id": key_id, "revoked": revoked})
+    else:
+        show_line(f"The key {key_id} is ended." if revoked else f"There is no key {key_id}.")
+
+
+def _processes(client: Client) -> list[ProcessStatus] | None:
+    """What the gateway tells of the processes; None where this key may not know."""
+    from llmspell.errors import PermissionDenied, Unauthenticated  # noqa: PLC0415  (slow)
+
+    try:
+        return client.processes()
+    except (PermissionDenied, Unauthenticated):
+        return None
+
+
+def _all_serve(processes: list[ProcessStatus]) -> bool:
+    serving = [process for process in processes if process.status == "SERVING"]
+    return len(processes) == len(serving) >= _PROCESS_COUNT
+
+
+def _show_answer(status: str, *, as_json: bool) -> bool:
+    """What grpc.health says, where details are not for this key; whether it serves."""
+    if as_json:
+        show_json({"status": status, "processes": []})
+    else:
+        show_line(status)
+        say("This key may not see the processes; the operator's may.")
+    return status == "SERVING"
+
+
+def _show_processes(processes: list[ProcessStatus], *, serving: bool, as_json: bool) -> None:
+    if as_json:
+        show_json({"status": "SERVING" if serving else "NOT_SERVING", "processes": processes})
+        return
+    headings = ["process", "status", "pid", "up", "memory", "version"]
+    now = datetime.now(UTC)
+    show_table(headings, [_process_row(process, now) for process in processes], numbers=(2, 3, 4))
+
+
+def _process_row(process: ProcessStatus, now: datetime) -> list[str]:
+    if not process.pid:
+        return [process.name, process.status, "", "", "", ""]
+    up = _duration((now - process.start_time).total_seconds()) if process.start_time else ""
+    memory = f"{process.resident_bytes / _MIB:.0f} MiB"
+    return [process.name, process.status, str(process.pid), up, memory, process.version]
+
+
+def _duration(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    whole = max(0, int(seconds))
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S} s"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
+
+
+def _tenant_row(tenant: Tenant) -> list[str]:
+    return [tenant.tenant_id, tenant.display_name, _made(tenant.create_time)]
+
+
+def _show_keys(found: list[ApiKey]) -> None:
+    rows = [
+        [key.key_id, ", ".join(key.roles), key.display_name, _made(key.create_time)]
+        for key in found
+    ]
+    show_table(["key", "roles", "name", "made"], rows)
+
+
+def _made(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M}" if time else ""
+
+
+def _confirm(question: str) -> Any:
+    """Ask, where someone can answer; else say how to do it without."""
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("give --yes: there is nobody to ask")
+    typer.confirm(question, abort=True, err=True)
