@@ -75,9 +75,10 @@ def _request(method: Method, args: Any) -> bytes:
     request = _message_class(method.descriptor.input_type)()
     try:
         marshal.fill(request, args)
-        return request.SerializeToString()
+        data: bytes = request.SerializeToString()
     except (UnicodeEncodeError, RecursionError):
         raise field_invalid("the argument", "holds text that is not UTF-8") from None
+    return data
 
 
 def _message_class(descriptor: Any) -> Any:

@@ -15,8 +15,8 @@ from typing import Any
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from services.common.errors import ServiceError, field_invalid
-from services.common.values import to_python, to_value
+from services.common.errors import field_invalid
+from services.common.values import map_to_python, to_python, to_value
 
 Tree = Any
 
@@ -64,7 +64,7 @@ def read(message: Message) -> Tree:
     return tree
 
 
-def _fill_field(message: Message, field: FieldDescriptor, value: Tree, where: str) -> None:
+def _fill_field(message: Message, field: Any, value: Tree, where: str) -> None:
     if _is_map(field):
         _fill_map(message, field, value, where)
     elif field.is_repeated:
@@ -147,7 +147,7 @@ def _number(value: Tree, where: str) -> float:
     return float(value)
 
 
-def _read_field(field: FieldDescriptor, value: Any) -> Tree:
+def _read_field(field: Any, value: Any) -> Tree:
     if _is_map(field):
         assert field.message_type is not None
         entry = field.message_type.fields_by_name["value"]
@@ -180,8 +180,8 @@ def _kind(value: Tree) -> str:
 def _fill_value(message: Any, tree: Tree, path: str) -> None:
     try:
         message.CopyFrom(to_value(tree))
-    except ServiceError as error:
-        raise field_invalid(path, error.message.partition(" ")[2].rstrip(".")) from None
+    except (TypeError, ValueError) as error:
+        raise field_invalid(path, f"cannot be kept: {error}") from None
 
 
 def _fill_list_value(message: Any, tree: Tree, path: str) -> None:
@@ -244,11 +244,11 @@ _FROM_PLAIN: dict[str, Callable[[Any, Tree, str], None]] = {
     "google.protobuf.Duration": _fill_duration,
 }
 _TO_PLAIN: dict[str, Callable[[Any], Tree]] = {
-    "llmspell.v1.Value": to_python,
-    "llmspell.v1.ListValue": lambda message: [to_python(value) for value in message.values],
-    "llmspell.v1.MapValue": lambda message: {
-        key: to_python(value) for key, value in message.fields.items()
-    },
+    "llmspell.v1.Value": lambda message: to_python(message, "value"),
+    "llmspell.v1.ListValue": lambda message: [
+        to_python(value, "value") for value in message.values
+    ],
+    "llmspell.v1.MapValue": lambda message: map_to_python(message.fields, "value"),
     "llmspell.v1.Vector": _read_vector,
     "google.protobuf.Timestamp": lambda message: message.ToMicroseconds() / 1e6,
     "google.protobuf.Duration": lambda message: message.ToMicroseconds() / 1e6,

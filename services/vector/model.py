@@ -52,7 +52,7 @@ class EmbeddingIdentity:
     dimension: int
     """Length of its vectors."""
     weights_hash: str = ""
-    """blake3 of the weights where they are ours; empty for a remote model."""
+    """sha256 of the weights where they are ours; empty for a remote model."""
 
     def __str__(self) -> str:
         weights = f"@{self.weights_hash[:12]}" if self.weights_hash else ""

@@ -42,6 +42,7 @@ from services.vector.model import (
     Query,
     Value,
 )
+from services.vector.refusals import embedding_mismatch
 from services.vector.storage import VectorStorage
 
 DEFAULT_COLLECTION = "documents"
@@ -187,7 +188,8 @@ class Rag:
                 stats = await self._storage.stats(tenant, scope)
                 return Retrieved(passages=[], exact=True, revision=stats.revision)
             raise
-        embedder = self._embedder(tenant, question.provider or _provider_of(collection))
+        made_by = collection.embedding.provider if collection.embedding else ""
+        embedder = self._embedder(tenant, question.provider or made_by)
         _check_identity(collection, embedder)
         embedded = await embedder.embed([question.text])
         query = Query(
@@ -275,28 +277,9 @@ def _check_question(text: str) -> None:
         raise limit_exceeded("text", size, QUERY_TEXT_BYTES_MAX, "bytes")
 
 
-def _provider_of(collection: Collection) -> str:
-    if collection.embedding is None:
-        raise ServiceError(
-            Reason.EMBEDDING_MISMATCH,
-            f"The collection {collection.collection_id} holds vectors of the caller's own making; "
-            "search it with VectorService.Search.",
-            stored="",
-            asked="text",
-        )
-    return collection.embedding.provider
-
-
 def _check_identity(collection: Collection, embedder: EmbeddingProvider) -> None:
     if collection.embedding != embedder.identity:
-        raise ServiceError(
-            Reason.EMBEDDING_MISMATCH,
-            f"The collection {collection.collection_id} was embedded by {collection.embedding}, "
-            f"which {embedder.identity} cannot search; use the same provider and model, or ingest "
-            "into another collection.",
-            stored=collection.embedding,
-            asked=embedder.identity,
-        )
+        raise embedding_mismatch(collection.collection_id, collection.embedding, embedder.identity)
 
 
 def _passage(hit: Hit) -> Passage:

@@ -31,7 +31,7 @@ from services.vector.embedding.provider import (
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
 from services.vector.engines.embeddings import StoredEmbeddings
 from services.vector.engines.memory import MemoryVectorStorage
-from services.vector.expiry import sweep_for_ever
+from services.vector.expiry import sweep_forever
 from services.vector.rag import Rag
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
@@ -70,7 +70,7 @@ async def build(settings: Settings) -> Parts:
         services=(VECTOR_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
         background=(
-            lambda: sweep_for_ever(storage, interval_s=mine.sweep_interval_s),
+            lambda: sweep_forever(storage, interval_s=mine.sweep_interval_s),
             lambda: _warm_up(providers),
         ),
         close=close,

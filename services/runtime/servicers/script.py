@@ -97,7 +97,7 @@ def _limits(asked: script_pb2.RunLimits, most: RunLimits) -> RunLimits:
 
 
 def _seconds(field: str, asked: script_pb2.RunLimits, name: str, most: float) -> float:
-    if not asked.HasField(name):  # type: ignore[arg-type]  (the stub wants a literal)
+    if name not in {field.name for field, _ in asked.ListFields()}:
         return most
     seconds: float = getattr(asked, name).ToMicroseconds() / 1e6
     if not 0 < seconds <= most:

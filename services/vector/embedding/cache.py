@@ -17,12 +17,12 @@ from blake3 import blake3
 from services.common.errors import ServiceError, field_invalid
 from services.vector.embedding.provider import (
     Embedded,
-    EmbeddingIdentity,
     EmbeddingProvider,
     Span,
     Vectors,
     refuse_blank,
 )
+from services.vector.model import EmbeddingIdentity
 
 ENTRIES_DEFAULT = 10_000
 """At 384 dimensions some 18 MB."""

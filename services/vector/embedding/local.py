@@ -26,13 +26,13 @@ from tokenizers import BertWordPieceTokenizer
 
 from services.vector.embedding.provider import (
     Embedded,
-    EmbeddingIdentity,
     LocalSettings,
     Span,
     Vectors,
     refuse_blank,
     unavailable,
 )
+from services.vector.model import EmbeddingIdentity
 
 MODEL: Final = "all-MiniLM-L6-v2"
 DIMENSION: Final = 384

@@ -17,13 +17,13 @@ from openai.types import CreateEmbeddingResponse
 from services.common.errors import Reason, ServiceError
 from services.vector.embedding.provider import (
     Embedded,
-    EmbeddingIdentity,
     OpenAISettings,
     Span,
     Vectors,
     refuse_blank,
     unavailable,
 )
+from services.vector.model import EmbeddingIdentity
 
 NAME: Final = "openai"
 BASE_URL: Final = "https://api.openai.com/v1"

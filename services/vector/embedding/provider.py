@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from services.common.errors import Reason, ServiceError, field_invalid, required
 from services.common.limits import DIMENSION_MAX
+from services.vector.model import EmbeddingIdentity
 
 Span = tuple[int, int]
 """Start and end of a piece of a text, in characters; the end is not part of it."""
@@ -25,24 +26,6 @@ Vectors = NDArray[np.float32]
 
 LOCAL_THREADS_MAX = 64
 OPENAI_TEXTS_MAX = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingIdentity:
-    """What vectors are known by. Vectors of two identities must never be compared."""
-
-    provider: str
-    """Name in `open_providers`, such as `local`."""
-    model: str
-    """The model's name at its provider."""
-    dimension: int
-    """Length of each vector."""
-    weights_hash: str
-    """sha256 of the weights in hexadecimal; empty where the provider does not tell."""
-
-    def __str__(self) -> str:
-        tail = f"@{self.weights_hash[:12]}" if self.weights_hash else ""
-        return f"{self.provider}/{self.model}/{self.dimension}{tail}"
 
 
 @dataclass(frozen=True, slots=True)
