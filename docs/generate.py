@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,10 +28,11 @@ from google.protobuf.descriptor_pb2 import (
 )
 from grpc_tools import protoc
 from llmspell.v1 import options_pb2
-from services.gateway.cli.main import app
 
 from services.common import limits
 from services.common.config import describe, example, toml_text
+from services.gateway.cli.main import app
+from services.gateway.cli.output import ExitCode
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -291,17 +293,23 @@ def _figure(name: str, value: float) -> str:
 def cli() -> str:
     """Every command."""
     root = typer.main.get_command(app)
-    lines = ["# Commands", _NOTE, "", _help(root)]
-    lines += [
-        "",
-        "Exit codes are in [the guide](../guide/start.md#exit-codes).",
-    ]
+    lines = [*_heading("Commands", _help(root)), "", "Before the command:", "", *_options(root)]
+    lines += ["", "## Exit codes", "", "| code | |", "|---|---|", *_exit_codes()]
     for name, command in commands():
         lines += ["", f"## {name}", "", _help(command)]
-        rows = [_parameter(parameter) for parameter in command.params if _shown(parameter)]
-        if rows:
-            lines += ["", "| | |", "|---|---|", *rows]
+        rows = _options(command)
+        lines += ["", *rows] if rows else []
     return "\n".join(lines) + "\n"
+
+
+def _exit_codes() -> Iterator[str]:
+    """The codes with the texts under them in the class's source."""
+    body = ast.parse(inspect.getsource(ExitCode)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for node, after in itertools.pairwise(body.body):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            meaning = ast.literal_eval(after.value) if isinstance(after, ast.Expr) else ""
+            yield f"| {ExitCode[node.targets[0].id].value} | {meaning} |"
 
 
 def commands() -> list[tuple[str, Any]]:
@@ -319,6 +327,11 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield f"{name} {child}", entry
 
 
+def _options(command: Any) -> list[str]:
+    rows = [_parameter(parameter) for parameter in command.params if _shown(parameter)]
+    return ["| | |", "|---|---|", *rows] if rows else []
+
+
 def _shown(parameter: Any) -> bool:
     return not getattr(parameter, "hidden", False) and parameter.name != "help"
 
@@ -328,13 +341,14 @@ def _help(command: Any) -> str:
 
 
 def _parameter(parameter: Any) -> str:
-    words = getattr(parameter, "help", None) or ""
+    words = " ".join((parameter.help or "").split())
+    value = parameter.metavar or parameter.name.upper()
     if parameter.param_type_name == "argument":
-        name = f"{parameter.name.upper()}{' …' if parameter.nargs == -1 else ''}"
+        name = value
     else:
-        value = "" if parameter.is_flag else f" {parameter.name.upper()}"
-        name = ", ".join([*parameter.opts, *parameter.secondary_opts]) + value
-    return f"| `{name}` | {' '.join(words.split())} |".replace("[dim]", "").replace("[/dim]", "")
+        names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+        name = names if parameter.is_flag else f"{names} {value}"
+    return f"| `{name}` | {words} |"
 
 
 # ---- all
