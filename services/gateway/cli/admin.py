@@ -37,12 +37,7 @@ OwnerOption = Annotated[str, typer.Option("--tenant", metavar="ID", help="Whose.
 def health(context: typer.Context, *, as_json: JsonOption = False) -> None:
     """Show the four processes; exit code 1 unless all of them serve."""
     with connect(context) as client:
-        processes = _processes(client)
-        if processes is None:
-            serving = _show_answer(client.health(), as_json=as_json)
-        else:
-            serving = _all_serve(processes)
-            _show_processes(processes, serving=serving, as_json=as_json)
+        serving = _show_health(client, as_json=as_json)
     if not serving:
         raise typer.Exit(ExitCode.PARTIAL)
 
@@ -167,14 +162,23 @@ def revoke_key(
         show_line(f"The key {key_id} is ended." if revoked else f"There is no key {key_id}.")
 
 
-def _processes(client: Client) -> list[ProcessStatus] | None:
-    """What the gateway tells of the processes; None where this key may not know."""
+def _show_health(client: Client, *, as_json: bool) -> bool:
+    """The processes, or what grpc.health says where this key may not see them; whether all serve.
+
+    grpc.health needs no key, so this also works inside a container and on one process alone.
+    """
     from llmspell.errors import PermissionDenied, Unauthenticated  # noqa: PLC0415  (slow)
 
     try:
-        return client.processes()
-    except (PermissionDenied, Unauthenticated):
-        return None
+        processes = client.processes()
+    except (PermissionDenied, Unauthenticated) as error:
+        status = client.health()
+        _show_answer(status, as_json=as_json)
+        say(f"The processes are not shown: {error.message}")
+        return status == "SERVING"
+    serving = _all_serve(processes)
+    _show_processes(processes, serving=serving, as_json=as_json)
+    return serving
 
 
 def _all_serve(processes: list[ProcessStatus]) -> bool:
@@ -182,14 +186,11 @@ def _all_serve(processes: list[ProcessStatus]) -> bool:
     return len(processes) == len(serving) >= _PROCESS_COUNT
 
 
-def _show_answer(status: str, *, as_json: bool) -> bool:
-    """What grpc.health says, where details are not for this key; whether it serves."""
+def _show_answer(status: str, *, as_json: bool) -> None:
     if as_json:
         show_json({"status": status, "processes": []})
     else:
         show_line(status)
-        say("This key may not see the processes; the operator's may.")
-    return status == "SERVING"
 
 
 def _show_processes(processes: list[ProcessStatus], *, serving: bool, as_json: bool) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.padding import Padding
 from rich.text import Text
 
 from services.gateway.cli.output import (
@@ -179,8 +178,11 @@ def _show_passage(rank: int, passage: Passage) -> None:
     )
     if title:
         line.append(f"  {clean(title)}", "bold")
-    console.print(line)
-    console.print(Padding(Text(_snippet(passage.text)), (0, 0, 1, 4)))
+    console.print(line, soft_wrap=True)
+    for part in Text(_snippet(passage.text)).wrap(console, max(console.width - 4, 20)):
+        part.rstrip()
+        console.print(Text("    ").append_text(part), soft_wrap=True)
+    console.print()
 
 
 def _snippet(text: str) -> str:

@@ -137,7 +137,8 @@ def _parse(descriptor: Any, text: str, pool: Any) -> Any:
             text, GetMessageClass(descriptor.input_type)(), descriptor_pool=pool
         )
     except (json_format.ParseError, RecursionError) as error:
-        message = f"The request is no {descriptor.input_type.name}: {error}"
+        why = str(error).partition("\n")[0]
+        message = f"The request is no {descriptor.input_type.name}: {why}"
         raise InvalidArgument(message) from None
 
 
