@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from services.common.access import Method
 from services.common.context import REQUEST_ID_KEY, TENANT_KEY, CallContext, new_request_id
 from services.common.door import Metadata
@@ -13,7 +15,7 @@ from services.gateway.roles import OPERATOR_PERMISSIONS, permissions_of
 AUTHORIZATION_KEY = "authorization"
 _SCHEME = "bearer "
 _NO_DIGEST = bytes(32)
-_REQUEST_ID_LENGTH_MAX = 64
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 class Authenticator:
@@ -60,6 +62,8 @@ class Authenticator:
         kept = bytes.fromhex(record.digest) if record else _NO_DIGEST
         if not credential.matches(kept) or record is None:
             raise _invalid()
+        if await self._registry.tenant(record.tenant_id) is None:  # it is being deleted
+            raise _invalid()
         if asked not in {"", record.tenant_id}:
             raise ServiceError(
                 Reason.PERMISSION_DENIED, "This key may not act for the tenant that was named."
@@ -100,7 +104,7 @@ def _single(metadata: Metadata, name: str) -> str:
 def _request_id(metadata: Metadata) -> str:
     """The caller's own id where it sent a plain one, else a new one."""
     sent = [str(value) for key, value in metadata if key == REQUEST_ID_KEY]
-    usable = len(sent) == 1 and sent[0].isalnum() and len(sent[0]) <= _REQUEST_ID_LENGTH_MAX
+    usable = len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0])
     return sent[0] if usable else new_request_id()
 
 

@@ -14,7 +14,7 @@ from llmspell.v1 import state_pb2
 
 from services.common.access import METHODS
 from services.common.clock import Clock
-from services.common.context import SYSTEM_TENANT, CallContext
+from services.common.context import SYSTEM_TENANT, CallContext, is_tenant_id
 from services.common.errors import Reason, ServiceError
 from services.common.relay import Relay
 
@@ -64,7 +64,12 @@ class Registry:
         self._keys = _Remembered[KeyRecord](clock)
 
     async def tenant(self, tenant_id: str) -> TenantRecord | None:
-        """A tenant that is not being deleted; at most a second old."""
+        """A tenant that is not being deleted; at most a second old.
+
+        Whatever is not a tenant's id, the system's own among them, is not even looked up.
+        """
+        if not is_tenant_id(tenant_id):
+            return None
         record = await self._tenants.get(
             tenant_id, lambda: self._read(_TENANTS, tenant_id, TenantRecord)
         )
@@ -128,69 +133,91 @@ class Registry:
         Raises:
             ServiceError: TENANT_NOT_FOUND.
         """
-        tenant = await self._read(_TENANTS, record.tenant_id, TenantRecord)
+        tenant, revision = await self._read_at(_TENANTS, record.tenant_id, TenantRecord)
         if tenant is None or tenant.deleting:
             raise tenant_not_found(record.tenant_id)
         index = f"{record.tenant_id}/{record.key_id}"
-        checks = [_present(_TENANTS, record.tenant_id)]
+        # At this revision: a deletion that begins meanwhile must not leave a key behind it.
+        checks = [_unchanged(_TENANTS, record.tenant_id, revision)]
         empty = state_pb2.Payload(json="null")
         writes = [
             state_pb2.StateWrite(scope=_KEYS, key=record.key_id, set=_payload(record)),
             state_pb2.StateWrite(scope=_KEYS_OF_TENANT, key=index, set=empty),
         ]
-        await self._call("BatchState", state_pb2.BatchStateRequest(checks=checks, writes=writes))
+        request = state_pb2.BatchStateRequest(checks=checks, writes=writes)
+        try:
+            await self._call("BatchState", request)
+        except ServiceError as error:
+            if error.reason != Reason.REVISION_MISMATCH:
+                raise
+            raise tenant_not_found(record.tenant_id) from None
         self._keys.forget(record.key_id)
 
     async def list_keys(
         self, tenant_id: str, page_size: int, page_token: str
     ) -> tuple[list[KeyRecord], str]:
         """A page of a tenant's keys and the token of the next one."""
-        request = state_pb2.ListStateRequest(
-            scope=_KEYS_OF_TENANT,
-            prefix=f"{tenant_id}/",
-            keys_only=True,
-            page_size=page_size,
-            page_token=page_token,
-        )
-        answer = await self._list(request)
-        ids = [item.key.partition("/")[2] for item in answer.items]
+        ids, token = await self._key_ids(tenant_id, page_size, page_token)
         found = [await self._read(_KEYS, key_id, KeyRecord) for key_id in ids]
-        return [record for record in found if record is not None], answer.next_page_token
+        return [record for record in found if record is not None], token
 
     async def revoke_key(self, key_id: str) -> bool:
         """End a key; False where there was none."""
         record = await self._read(_KEYS, key_id, KeyRecord)
         if record is None:
             return False
-        index = f"{record.tenant_id}/{key_id}"
+        await self._end_key(record.tenant_id, key_id)
+        return True
+
+    async def revoke_keys_of(self, tenant_id: str) -> int:
+        """End every key of a tenant; how many there were.
+
+        Goes by the index, so that an entry without a key is removed as well.
+        """
+        ended = 0
+        while ids := (await self._key_ids(tenant_id, 0, ""))[0]:
+            for key_id in ids:
+                await self._end_key(tenant_id, key_id)
+            ended += len(ids)
+        return ended
+
+    async def _end_key(self, tenant_id: str, key_id: str) -> None:
+        index = f"{tenant_id}/{key_id}"
         writes = [
             state_pb2.StateWrite(scope=_KEYS, key=key_id, delete=True),
             state_pb2.StateWrite(scope=_KEYS_OF_TENANT, key=index, delete=True),
         ]
         await self._call("BatchState", state_pb2.BatchStateRequest(writes=writes))
         self._keys.forget(key_id)
-        return True
 
-    async def revoke_keys_of(self, tenant_id: str) -> int:
-        """End every key of a tenant; how many there were."""
-        ended = 0
-        while True:
-            records, _ = await self.list_keys(tenant_id, 0, "")
-            if not records:
-                return ended
-            for record in records:
-                ended += await self.revoke_key(record.key_id)
+    async def _key_ids(
+        self, tenant_id: str, page_size: int, page_token: str
+    ) -> tuple[list[str], str]:
+        prefix = f"{tenant_id}/"
+        request = state_pb2.ListStateRequest(
+            scope=_KEYS_OF_TENANT,
+            prefix=prefix,
+            keys_only=True,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        answer = await self._list(request)
+        return [item.key.removeprefix(prefix) for item in answer.items], answer.next_page_token
 
     async def _read(self, scope: str, key: str, kind: type[M]) -> M | None:
+        return (await self._read_at(scope, key, kind))[0]
+
+    async def _read_at(self, scope: str, key: str, kind: type[M]) -> tuple[M | None, int]:
+        """A record and its revision; None and 0 where there is none."""
         request = state_pb2.GetStateRequest(scope=scope, key=key)
         try:
             answer = await self._call("GetState", request)
         except ServiceError as error:
             if error.reason == Reason.ITEM_NOT_FOUND:
-                return None
+                return None, 0
             raise
         item = state_pb2.GetStateResponse.FromString(answer).item
-        return msgspec.json.decode(item.value.json, type=kind)
+        return msgspec.json.decode(item.value.json, type=kind), item.revision
 
     async def _list(self, request: state_pb2.ListStateRequest) -> state_pb2.ListStateResponse:
         return state_pb2.ListStateResponse.FromString(await self._call("ListState", request))
@@ -229,9 +256,9 @@ def _payload(record: msgspec.Struct) -> state_pb2.Payload:
     return state_pb2.Payload(json=msgspec.json.encode(record).decode())
 
 
-def _present(scope: str, key: str) -> state_pb2.StateCheck:
-    present = state_pb2.Precondition(present=True)
-    return state_pb2.StateCheck(scope=scope, key=key, precondition=present)
+def _unchanged(scope: str, key: str, revision: int) -> state_pb2.StateCheck:
+    precondition = state_pb2.Precondition(revision=revision)
+    return state_pb2.StateCheck(scope=scope, key=key, precondition=precondition)
 
 
 def tenant_not_found(tenant_id: str) -> ServiceError:

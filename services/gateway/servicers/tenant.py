@@ -8,15 +8,15 @@ from llmspell.v1 import state_pb2, tenant_pb2, tenant_pb2_grpc, vector_pb2
 
 from services.common.access import METHODS
 from services.common.clock import Clock
-from services.common.context import CallContext, current_context
+from services.common.context import CallContext, current_context, is_tenant_id
 from services.common.errors import field_invalid, limit_exceeded, required
 from services.common.limits import DISPLAY_NAME_BYTES_MAX, TENANT_ID_LENGTH_MAX
 from services.common.relay import Relay
-from services.gateway.keys import digest_of, new_key
+from services.gateway.keys import digest_of, new_key, read_credential
 from services.gateway.registry import KeyRecord, Registry, TenantRecord, tenant_not_found
 from services.gateway.roles import checked_roles
 
-_TENANT_ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{TENANT_ID_LENGTH_MAX - 1}}}", re.ASCII)
+_KEY_ID = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
 _PURGE_TIMEOUT_S = 120.0
 
 
@@ -116,8 +116,6 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
     ) -> tenant_pb2.RevokeApiKeyResponse:
         """End a key."""
         del context
-        if not request.key_id:
-            raise required("key_id")
         revoked = await self._registry.revoke_key(_key_id(request.key_id))
         return tenant_pb2.RevokeApiKeyResponse(revoked_count=int(revoked))
 
@@ -161,7 +159,7 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
 def _tenant_id(text: str) -> str:
     if not text:
         raise required("tenant_id")
-    if not _TENANT_ID.fullmatch(text):
+    if not is_tenant_id(text):
         raise field_invalid(
             "tenant_id",
             f"must be 1 to {TENANT_ID_LENGTH_MAX} lower-case letters, digits, '_' and '-', "
@@ -172,8 +170,13 @@ def _tenant_id(text: str) -> str:
 
 def _key_id(text: str) -> str:
     """The public part of a key; whoever pastes the whole key means that one."""
-    parts = text.split("_")
-    return parts[1] if len(parts) > 1 else text[:64]
+    if not text:
+        raise required("key_id")
+    credential = read_credential(text)
+    key_id = credential.key_id if credential else text
+    if not _KEY_ID.fullmatch(key_id):
+        raise field_invalid("key_id", "must be the public part of a key: the ID of llms_ID_SECRET")
+    return key_id
 
 
 def _display_name(text: str) -> str:

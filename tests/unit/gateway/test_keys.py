@@ -1,0 +1,67 @@
+"""API keys: their form, and what is kept of them."""
+
+import pytest
+
+from services.gateway.keys import OPERATOR_ID, PREFIX, digest_of, new_key, read_credential
+
+
+def test_a_new_key_can_be_read():
+    """Id and digest of a key are those that it was made with."""
+    key_id, key = new_key()
+    credential = read_credential(key)
+    assert credential.key_id == key_id
+    assert credential.matches(digest_of(key))
+    assert key.startswith(f"{PREFIX}_{key_id}_")
+
+
+def test_a_named_key_keeps_its_name():
+    """The operator's key says so."""
+    assert read_credential(new_key(OPERATOR_ID)[1]).key_id == OPERATOR_ID
+
+
+def test_keys_are_never_the_same():
+    """Ids and secrets are new each time, and an id is never the operator's."""
+    keys = [new_key() for _ in range(200)]
+    assert len({key_id for key_id, _ in keys}) == 200
+    assert len({key.rpartition("_")[2] for _, key in keys}) == 200
+    assert OPERATOR_ID not in dict(keys)
+
+
+def test_the_secret_has_256_bits():
+    """So that no slow hash is needed."""
+    key_id, key = new_key()
+    assert len(key.removeprefix(f"{PREFIX}_{key_id}_")) == 43
+
+
+def test_the_digest_is_of_the_whole_key():
+    """The same secret under another id is another key."""
+    first, second = f"{PREFIX}_a_{'x' * 43}", f"{PREFIX}_b_{'x' * 43}"
+    assert not read_credential(first).matches(digest_of(second))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "llms",
+        "llms__" + "x" * 43,
+        "llms_a_",
+        "llms_a_" + "x" * 19,
+        "llms_a_" + "x" * 65,
+        "llms_A_" + "x" * 43,
+        "LLMS_a_" + "x" * 43,
+        "xxxx_a_" + "x" * 43,
+        "llms_" + "a" * 33 + "_" + "x" * 43,
+        "llms_a_" + "x" * 43 + "\n",
+        " llms_a_" + "x" * 43,
+        "llms_a_" + "x" * 42 + " ",
+        "llms_a_" + "x" * 42 + "é",
+        "llms_\u0661_" + "x" * 43,
+        "llms_a_" + "x" * 20 + "\x00" + "x" * 22,
+        "llms_../etc_" + "x" * 43,
+        "x" * 1_000_000,
+    ],
+)
+def test_what_is_no_key(text):
+    """Only the exact form is read; nothing is trimmed or converted here."""
+    assert read_credential(text) is None
