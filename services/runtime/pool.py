@@ -87,13 +87,14 @@ class WorkerPool:
     async def close(self) -> None:
         """End spare and zygote; workers that were given out are their holders' to close."""
         self._closed = True
-        if self._watch is not None:
-            self._watch.cancel()
         if self._spare is not None:
             self._spare.cancel()
             await _discard(self._spare)
-        if self._zygote is not None:
-            await self._zygote.close()
+        async with self._starting:
+            if self._zygote is not None:
+                await self._zygote.close()
+        if self._watch is not None:
+            await self._watch
 
     @contextlib.asynccontextmanager
     async def worker(self, limits: WorkerLimits) -> AsyncIterator[Worker]:
@@ -161,6 +162,8 @@ class WorkerPool:
 
     async def _ensure_zygote(self) -> Zygote:
         async with self._starting:
+            if self._closed:
+                raise ServiceError(Reason.RUN_WORKER_LOST, "The runtime is stopping.")
             if self._zygote is None or self._zygote.lost.is_set():
                 if self._zygote is not None:
                     await self._zygote.close()
@@ -172,9 +175,10 @@ class WorkerPool:
 
     async def _replace_lost(self) -> None:
         """Start another zygote as soon as one dies, rather than when the next run needs it."""
-        while True:
-            assert self._zygote is not None
+        while self._zygote is not None:
             await self._zygote.lost.wait()
+            if self._closed:
+                return
             logger.warning("the zygote of script workers died; starting another")
             try:
                 await self._ensure_zygote()

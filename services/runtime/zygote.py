@@ -76,15 +76,15 @@ class Worker:
         writer: asyncio.StreamWriter,
     ) -> None:
         self.pid = pid
+        self.ended = ended
         self._pidfd = pidfd
-        self._ended = ended
         self._reader = reader
         self._writer = writer
 
     @property
     def alive(self) -> bool:
         """Whether it can still be given a run."""
-        return not self._ended.done() and not self._reader.at_eof()
+        return not self.ended.done() and not self._reader.at_eof()
 
     async def receive(self) -> tuple[Kind, bytes]:
         """The next frame; waits as long as the worker is silent between frames.
@@ -139,17 +139,17 @@ class Worker:
 
     async def wait(self) -> WorkerExit:
         """How it ended, once it has."""
-        return await asyncio.shield(self._ended)
+        return await asyncio.shield(self.ended)
 
     def zygote_lost(self) -> None:
         """From now on only the descriptor tells of its end."""
-        if not self._ended.done():
+        if not self.ended.done():
             asyncio.get_running_loop().add_reader(self._pidfd, self._end_unknown)
 
     def _end_unknown(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
-        if not self._ended.done():
-            self._ended.set_result(_UNKNOWN_EXIT)
+        if not self.ended.done():
+            self.ended.set_result(_UNKNOWN_EXIT)
 
     async def close(self) -> None:
         """Kill it, see it end, let go of its descriptors."""
@@ -159,6 +159,10 @@ class Worker:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+_Started = tuple[int, int, asyncio.Future[WorkerExit]]
+"""A worker's pid, its pidfd, and how it ends."""
 
 
 class Zygote:
@@ -171,7 +175,7 @@ class Zygote:
         self.workers: dict[int, Worker] = {}
         self._control = control
         self._ids = itertools.count(1)
-        self._started: dict[int, asyncio.Future[tuple[int, int]]] = {}
+        self._started: dict[int, asyncio.Future[_Started]] = {}
         self._ended: dict[int, asyncio.Future[WorkerExit]] = {}
         asyncio.get_running_loop().add_reader(control, self._on_message)
 
@@ -185,25 +189,30 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
         bare = (sys.executable, "-I", "-S", "-c", _BOOTSTRAP)
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(*bare, module, str(theirs.fileno()), *_paths()),
-                env={},
-                cwd="/",
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *(*bare, module, str(theirs.fileno()), *_paths()),
+                    env={},
+                    cwd="/",
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                )
+        except BaseException:
+            ours.close()
+            raise
         zygote = cls(process, ours)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.shield(zygote.layers)
-        except (TimeoutError, EOFError):
+        except BaseException as error:
             await zygote.close()
-            raise ServiceError(
-                Reason.INTERNAL, "The zygote of script workers did not start."
-            ) from None
+            if isinstance(error, TimeoutError | EOFError):
+                text = "The zygote of script workers did not start."
+                raise ServiceError(Reason.INTERNAL, text) from None
+            raise
         return zygote
 
     async def spawn(self, limits: WorkerLimits) -> Worker:
@@ -213,19 +222,18 @@ class Zygote:
             EOFError: where the zygote or the worker dies meanwhile.
         """
         ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                pid, pidfd = await self._fork(theirs, limits)
+        with theirs:
             reader, writer = await asyncio.open_connection(sock=ours)
-        except BaseException:
-            ours.close()
-            raise
-        # Everything is handed to the kernel before `send` returns, so its deadline means something.
-        writer.transport.set_write_buffer_limits(0)
-        ended = self._ended[pid]
+            # A frame counts as sent when the kernel has it, so its deadline means something.
+            writer.transport.set_write_buffer_limits(0)
+            try:
+                pid, pidfd, ended = await self._fork(theirs, limits)
+            except BaseException:
+                writer.transport.abort()
+                raise
+        # Nothing waits between here and there: a descriptor always has an owner.
         worker = Worker(pid=pid, pidfd=pidfd, ended=ended, reader=reader, writer=writer)
-        self.workers[pid] = worker
-        ended.add_done_callback(lambda _: self.workers.pop(pid, None))
+        self._adopt(worker)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await worker.receive_ready()
@@ -234,18 +242,30 @@ class Zygote:
             raise
         return worker
 
-    async def _fork(self, theirs: socket.socket, limits: WorkerLimits) -> tuple[int, int]:
+    def _adopt(self, worker: Worker) -> None:
+        if self.lost.is_set():
+            worker.zygote_lost()
+        else:
+            self.workers[worker.pid] = worker
+            worker.ended.add_done_callback(lambda _: self.workers.pop(worker.pid, None))
+
+    async def _fork(self, theirs: socket.socket, limits: WorkerLimits) -> _Started:
         if self.lost.is_set():
             raise EOFError
         number = next(self._ids)
         order = {"id": number, **asdict(limits)}
-        started: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        started: asyncio.Future[_Started] = asyncio.get_running_loop().create_future()
         self._started[number] = started
         try:
             socket.send_fds(self._control, [json.dumps(order).encode()], [theirs.fileno()])
             return await started
         except OSError:
             raise EOFError from None
+        except asyncio.CancelledError:
+            # The answer may have come in the same turn of the loop as the cancellation.
+            if not started.cancelled() and started.done() and started.exception() is None:
+                os.close(started.result()[1])
+            raise
         finally:
             self._started.pop(number, None)
 
@@ -271,12 +291,12 @@ class Zygote:
 
     def _on_started(self, message: Mapping[str, Any], pidfd: int) -> None:
         waiting = self._started.get(message["started"])
-        self._ended[message["pid"]] = asyncio.get_running_loop().create_future()
+        ended = self._ended[message["pid"]] = asyncio.get_running_loop().create_future()
         if waiting is None or waiting.done():
             # Whoever asked has gone; the worker's socket is closed too, so it ends by itself.
             os.close(pidfd)
         else:
-            waiting.set_result((message["pid"], pidfd))
+            waiting.set_result((message["pid"], pidfd, ended))
 
     def _on_refused(self, message: Mapping[str, Any]) -> None:
         logger.warning("no worker could be forked: %s", message["error"])

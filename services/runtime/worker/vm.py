@@ -32,7 +32,7 @@ _SOURCES = tuple(
 _BOOT = b"""
 local host, seed, seed2 = ...
 local kit = {host = host, seeds = {seed, seed2}}
-local load, select = load, select
+local assert, load, select = assert, load, select
 for i = 4, select("#", ...), 2 do
   local name, text = select(i, ...)
   assert(load(text, name, "t"))(kit)

@@ -59,6 +59,7 @@ def _settle(control_fd: int) -> None:
     os.closerange(3, control_fd)
     os.closerange(control_fd + 1, _DESCRIPTORS_MAX)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ.clear()  # Python sets LC_CTYPE by itself
     # Time zone data is read here once: the jail has no files. Scripts see UTC everywhere.
     os.environ["TZ"] = "UTC0"
     time.tzset()

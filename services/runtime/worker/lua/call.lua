@@ -5,6 +5,7 @@ local kit = ...
 
 local codec, host, tree = kit.codec, kit.host, kit.tree
 local collectgarbage, error, setmetatable, type = collectgarbage, error, setmetatable, type
+local raw_metatable = debug.getmetatable
 
 local DONE, NO_ROOM = 0, 2
 
@@ -15,8 +16,8 @@ function Failure.__tostring(failure)
   return kit.tostring(failure.reason) .. ": " .. kit.tostring(failure.message)
 end
 
-function kit.is_failure(value, native_getmetatable)
-  return type(value) == "table" and native_getmetatable(value) == Failure
+function kit.is_failure(value)
+  return type(value) == "table" and raw_metatable(value) == Failure
 end
 
 local function raise(failure)

@@ -116,6 +116,7 @@ local MAPS = {[0xDE] = ">I2", [0xDF] = ">I4"}
 
 local function read_list(data, position, count)
   local result = {}
+  if count == 0 then return tree.list(result), position end
   for i = 1, count do
     result[i], position = read(data, position)
   end

@@ -30,7 +30,9 @@ local function quote(text)
 end
 
 local function float(value)
-  local text = format("%.14g", value)
+  -- The fewest digits that read back as the same number; 17 always do.
+  local text = format("%.15g", value)
+  if tonumber(text) ~= value then text = format("%.16g", value) end
   if tonumber(text) ~= value then text = format("%.17g", value) end
   -- 3.0 must not come back as 3.
   if not find(text, "[.e]") then text = text .. ".0" end

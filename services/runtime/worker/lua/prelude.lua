@@ -12,7 +12,7 @@ local find, match, sub, native_format = string.find, string.match, string.sub, s
 local floor, tointeger, native_randomseed = math.floor, math.tointeger, math.randomseed
 local native_collect, os_clock, os_date = collectgarbage, os.clock, os.date
 local os_difftime, os_time = os.difftime, os.time
-local host = kit.host
+local raw_metatable, host = debug.getmetatable, kit.host
 
 local LOAD_BYTES_MAX = 256 * 1024
 
@@ -39,8 +39,8 @@ local function tostring(...)
   if kind ~= "table" and kind ~= "function" and kind ~= "thread" and kind ~= "userdata" then
     return native_tostring(value)
   end
-  local meta = kind == "table" and native_getmetatable(value)
-  if type(meta) == "table" then
+  local meta = kind == "table" and raw_metatable(value)
+  if meta then
     local convert = rawget(meta, "__tostring")
     if convert then
       local text = convert(value)

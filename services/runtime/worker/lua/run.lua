@@ -4,8 +4,10 @@
 local kit = ...
 
 local host, json, codec = kit.host, kit.json, kit.codec
-local error, pcall, select, type, xpcall = error, pcall, select, type, xpcall
-local load, getmetatable, getinfo, traceback = load, getmetatable, debug.getinfo, debug.traceback
+local error, pcall, rawget, select = error, pcall, rawget, select
+local type, xpcall = type, xpcall
+local load, getinfo, traceback = load, debug.getinfo, debug.traceback
+local raw_metatable = debug.getmetatable
 local byte, find, gmatch, gsub = string.byte, string.find, string.gmatch, string.gsub
 local match, sub = string.match, string.sub
 local concat, pack, unpack = table.concat, table.pack, table.unpack
@@ -62,10 +64,10 @@ local function describe(value)
   local kind = type(value)
   if kind == "string" then return value end
   if kind == "number" then return kit.tostring(value) end
-  if kit.is_failure(value, getmetatable) then return kit.tostring(value), value.reason end
+  if kit.is_failure(value) then return kit.tostring(value), value.reason end
   if kind ~= "table" then return "the script raised a " .. kind end
-  local meta = getmetatable(value)
-  if type(meta) == "table" and meta.__tostring then return kit.tostring(value) end
+  local meta = raw_metatable(value)
+  if meta and rawget(meta, "__tostring") then return kit.tostring(value) end
   if type(value.message) == "string" then return value.message end
   return "the script raised a table"
 end

@@ -8,7 +8,6 @@ local kit = ...
 local call, json, required, scope_of = kit.call, kit.json, kit.required, kit.scope
 local next, pcall, error, select, type = next, pcall, error, select, type
 local gsub, rawget = string.gsub, rawget
-local native_getmetatable = getmetatable
 
 local GET, SET = "llmspell.v1.StateService/GetState", "llmspell.v1.StateService/SetState"
 local DELETE, LIST = "llmspell.v1.StateService/DeleteState", "llmspell.v1.StateService/ListState"
@@ -61,7 +60,7 @@ local function load(scope, key)
   local text, tenant = scope_of(scope, nil, "global")
   local ok, answer = pcall(call, GET, {scope = text, key = key_of(key)}, tenant)
   if ok then return value_of(answer.item and answer.item.value) end
-  if kit.is_failure(answer, native_getmetatable) and rawget(answer, "reason") == "ITEM_NOT_FOUND" then
+  if kit.is_failure(answer) and rawget(answer, "reason") == "ITEM_NOT_FOUND" then
     return nil
   end
   error(answer, 0)

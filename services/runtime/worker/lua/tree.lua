@@ -3,9 +3,9 @@
 
 local kit = ...
 
-local error, next, pcall, rawget, rawlen = error, next, pcall, rawget, rawlen
+local error, next, pcall, rawlen = error, next, pcall, rawlen
 local setmetatable, tostring, type = setmetatable, tostring, type
-local concat, sort = table.concat, table.sort
+local concat, sort, math_type = table.concat, table.sort, math.type
 local find, format = string.find, string.format
 
 local tree = {}
@@ -74,15 +74,18 @@ function Walk:back()
   self.depth = self.depth - 1
 end
 
--- The length of a list, or nil for a map. A list has all of 1..n; its other keys are dropped. An
--- empty table is a map unless it was marked.
+-- The length of a list, or nil for a map. A list has all of 1..n and no other number; text keys
+-- beside them are dropped. An empty table is a map unless it was marked.
 function tree.list_length(value)
-  local length = rawlen(value)
-  if length == 0 then return lists[value] and 0 or nil end
-  for i = 1, length do
-    if rawget(value, i) == nil then return nil end
+  local length, found = rawlen(value), 0
+  if length == 0 then return lists[value] and next(value) == nil and 0 or nil end
+  for key in next, value do
+    if type(key) == "number" then
+      if math_type(key) ~= "integer" or key < 1 or key > length then return nil end
+      found = found + 1
+    end
   end
-  return length
+  return found == length and length or nil
 end
 
 -- The keys of a map as text, in order, and what each stands for: equal tables give equal bytes.

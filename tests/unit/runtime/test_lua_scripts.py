@@ -1,0 +1,203 @@
+"""Runs tests/scripts/*.lua, which hold their own asserts, and checks what they asked the host."""
+
+import pytest
+import pytest_asyncio
+
+from services.runtime.pool import WorkerPool
+from tests.unit.runtime.running import SCRIPTS, Host, run
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool():
+    async with WorkerPool() as made:
+        yield made
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.lua")), ids=lambda path: path.stem)
+async def test_script(pool, path):
+    """The script's own asserts hold."""
+    host = Host(page_size=2)
+    ran = await run(pool, path.read_text("utf-8"), host, name=path.name)
+    assert ran.error is None, ran.error and (ran.error.message, ran.error.metadata)
+    assert ran.value == "done"
+
+
+async def asked(pool, source):
+    """Tenant and arguments of the calls that a script makes, without the method's package."""
+    host = Host()
+    ran = await run(pool, source, host)
+    assert ran.error is None, ran.error and ran.error.message
+    return [(call.method.partition("/")[2], call.tenant, call.args) for call in host.calls]
+
+
+SEARCHES = {
+    "RAG.search('q')": {},
+    "RAG:search('q')": {},
+    "RAG.search{query = 'q'}": {},
+    "RAG:search{query = 'q', k = 3}": {"limit": 3},
+    "RAG.search('q', {k = 5})": {"limit": 5},
+    "RAG.search('q', {top_k = 5.0})": {"limit": 5},
+    "RAG.search('q', {limit = 5, unknown = print})": {"limit": 5},
+    "RAG.search('q', {scope = 'session', scope_id = 'x'})": {"scope": "session:x"},
+    "RAG.search('q', {scope = 'session:x'})": {"scope": "session:x"},
+    "RAG.search('q', {scope = 'drafts'})": {"scope": "custom:drafts"},
+    "RAG.search('q', {collection = 'c', provider = 'p'})": {"collection_id": "c", "provider": "p"},
+    "RAG.search('q', {threshold = 1})": {"score_threshold": 1.0},
+    "RAG.search('q', {exact = true})": {"exactness": "EXACT"},
+    "RAG.search('q', {filters = {}})": {},
+}
+
+
+@pytest.mark.parametrize(("source", "expected"), SEARCHES.items())
+async def test_search_arguments(pool, source, expected):
+    """Each way of calling is one request."""
+    default = {"text": "q", "scope": "global"}
+    assert await asked(pool, source) == [("RetrieveDocuments", None, default | expected)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["tenant_id = 'x'", "scope = 'tenant:x'", "scope = 'tenant', scope_id = 'x'"],
+)
+async def test_another_tenant_is_asked_for_beside_the_arguments(pool, options):
+    """A tenant is never a field of the request."""
+    [(_, tenant, args)] = await asked(pool, f"RAG.search('q', {{{options}}})")
+    assert (tenant, args) == ("x", {"text": "q", "scope": "global"})
+
+
+def condition(field, **test):
+    """A condition of the contract."""
+    return {"condition": {"field": field, **test}}
+
+
+FILTERS = {
+    "{lang = 'en'}": condition("lang", equals="en"),
+    "{n = 1, m = 2.5}": {
+        "all": {"filters": [condition("m", equals=2.5), condition("n", equals=1)]}
+    },
+    "{year = {gte = 2000, lt = 2010}}": condition("year", range={"gte": 2000, "lt": 2010}),
+    "{tag = {['in'] = {'a', 'b'}}}": condition("tag", **{"in": ["a", "b"]}),
+    "{tag = {'a'}}": condition("tag", **{"in": ["a"]}),
+    "{tag = {['in'] = {}}}": condition("tag", **{"in": []}),
+    "{author = {exists = true}}": condition("author", exists=True),
+    "{lang = {ne = 'en'}}": {"not": condition("lang", equals="en")},
+    "{['not'] = {lang = 'en'}}": {"not": condition("lang", equals="en")},
+    "{any = {{a = 1}, {b = 2}}}": {
+        "any": {"filters": [condition("a", equals=1), condition("b", equals=2)]}
+    },
+    "{all = {}}": {"all": {"filters": []}},
+    "{n = {gt = 1, exists = true}}": {
+        "all": {"filters": [condition("n", exists=True), condition("n", range={"gt": 1})]}
+    },
+}
+
+
+@pytest.mark.parametrize(("filters", "expected"), FILTERS.items())
+async def test_filters_in_short_form(pool, filters, expected):
+    """A short filter becomes the contract's tree, under either name."""
+    source = f"RAG.search('q', {{filters = {filters}}})"
+    [(_, _, args)] = await asked(pool, source)
+    assert args["filter"] == expected
+    [(_, _, again)] = await asked(pool, source.replace("{filters", "{metadata_filter"))
+    assert again == args
+
+
+async def test_documents_are_shaped_and_long_lists_split(pool):
+    """Times go to their fields; 256 documents or 1 MiB of text are one call."""
+    source = """
+      RAG.ingest({content = "a", id = "i", metadata = {timestamp = 5, ttl_seconds = 60, k = {1}}},
+        {chunking = {chunk_size = 100, overlap = 0, strategy = "tokens"}, scope = "user:u"})
+      local many = {}
+      for i = 1, 600 do many[i] = "text " .. i end
+      local result = RAG.ingest(many, {collection = "c"})
+      assert(result.documents_processed == 600 and result.vectors_created == 600)
+      assert(result.total_tokens == 1800 and result.success and #result.document_ids == 600)
+      RAG.ingest{documents = {("x"):rep(600000), {text = ("y"):rep(600000)}}}
+    """
+    calls = [args for _, _, args in await asked(pool, source)]
+    metadata = {"timestamp": 5, "ttl_seconds": 60, "k": [1]}
+    document = {
+        "document_id": "i",
+        "text": "a",
+        "metadata": metadata,
+        "event_time": 5,
+        "ttl": 60,
+    }
+    assert calls[0] == {
+        "scope": "user:u",
+        "documents": [document],
+        "chunking": {"unit": "TOKENS", "size": 100, "overlap": 0},
+    }
+    assert [len(args["documents"]) for args in calls[1:]] == [256, 256, 88, 1, 1]
+    assert calls[1]["collection_id"] == "c"
+
+
+async def test_the_rest_of_rag(pool):
+    """Stats, clean-up and providers name their methods and scopes."""
+    source = """
+      RAG.get_stats() RAG.get_stats("session", "x") RAG.get_stats("tenant", "t")
+      RAG.cleanup_scope("session", "x") RAG.cleanup_scope("tenant:t") RAG:list_providers()
+    """
+    assert await asked(pool, source) == [
+        ("GetVectorStats", None, {}),
+        ("GetVectorStats", None, {"scope": "session:x"}),
+        ("GetVectorStats", "t", {}),
+        ("DeleteScope", None, {"scope": "session:x"}),
+        ("DeleteScope", "t", {"scope": "global"}),
+        ("ListEmbeddingProviders", None, {}),
+    ]
+
+
+SCOPES = {
+    "'global'": "global",
+    "''": "global",
+    "nil": "global",
+    "'agent:a'": "agent:a",
+    "'custom'": "custom:default",
+    "'workflow'": "workflow:default",
+    "'foo'": "custom:foo",
+    "'foo:bar'": "custom:foo:bar",
+}
+
+
+@pytest.mark.parametrize(("scope", "expected"), SCOPES.items())
+async def test_state_scopes(pool, scope, expected):
+    """What a script calls a scope, and what the host is asked for."""
+    [(name, tenant, args)] = await asked(pool, f"State.save({scope}, ':k:x', {{a = 1}})")
+    value = {"json": '{"a":1}'}
+    assert (name, tenant) == ("SetState", None)
+    assert args == {"scope": expected, "key": "k:x", "value": value}
+
+
+async def test_state_keeps_its_time_to_live_and_tenant(pool):
+    """A ttl is seconds; a tenant's scope goes beside the arguments."""
+    source = "State.set('tenant:t', 'k', 1, {ttl = 1.5}) State.save('s', 'k', nil)"
+    assert await asked(pool, source) == [
+        ("SetState", "t", {"scope": "global", "key": "k", "value": {"json": "1"}, "ttl": 1.5}),
+        ("DeleteState", None, {"scope": "custom:s", "key": "k"}),
+    ]
+
+
+async def test_a_call_s_arguments_are_limited_in_lua(pool):
+    """What cannot be sent is an error in the script, with the place named."""
+    ran = await run(
+        pool,
+        """
+        local ok, e = pcall(RAG.ingest, {content = "x", metadata = {a = {b = print}}})
+        local ok2, e2 = pcall(RAG.ingest, {content = ("x"):rep(3000000)})
+        local t = {} t.t = t
+        local ok3, e3 = pcall(RAG.ingest, {content = "x", metadata = t})
+        local ok4, e4 = pcall(RAG.ingest, {content = "x", metadata = {x = 0/0}})
+        return {e.message, e2.message, e3.message, e4.message}, e.reason, e.code
+        """,
+        Host(),
+    )
+    messages, reason, code = ran.value
+    place = "call.args.documents[1].metadata"
+    assert messages[0] == f"{place}.a.b is a function, which cannot leave the script."
+    assert "the limit is 2093056" in messages[1]
+    assert messages[2] == f"{place}.t contains itself."
+    assert messages[3] == f"{place}.x is not a finite number."
+    assert (reason, code) == ("FIELD_INVALID", "INVALID_ARGUMENT")
