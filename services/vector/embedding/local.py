@@ -201,7 +201,8 @@ def load_tokenizer(path: Path = VOCABULARY) -> BertWordPieceTokenizer:
     Raises:
         ServiceError: PROVIDER_UNAVAILABLE where the file is missing or is not the pinned one.
     """
-    tokens = _read_checked(path, VOCABULARY_SHA256).decode().splitlines()
+    _check_pinned(path, VOCABULARY_SHA256)
+    tokens = path.read_text("utf-8").splitlines()
     return BertWordPieceTokenizer(
         {token: number for number, token in enumerate(tokens)},
         clean_text=True,
@@ -212,22 +213,23 @@ def load_tokenizer(path: Path = VOCABULARY) -> BertWordPieceTokenizer:
 
 
 def _open_session(path: Path) -> Any:
-    weights = _read_checked(path, WEIGHTS_SHA256)
+    _check_pinned(path, WEIGHTS_SHA256)
     import onnxruntime  # noqa: PLC0415  (0.2 s, which a service's start should not wait for)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+    # From the path, not from bytes: that takes 35 MB less.
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _read_checked(path: Path, sha256: str) -> bytes:
+def _check_pinned(path: Path, sha256: str) -> None:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise unavailable("local", f"The local embedding model lacks {path.name}.") from error
-    found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise unavailable(
             "local",
@@ -236,7 +238,6 @@ def _read_checked(path: Path, sha256: str) -> bytes:
             expected=sha256,
             got=found,
         )
-    return content
 
 
 def _token_ids(tokenizer: BertWordPieceTokenizer, text: str) -> list[int]:

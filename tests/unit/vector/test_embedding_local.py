@@ -171,12 +171,11 @@ async def test_simultaneous_calls_load_the_model_once(provider, monkeypatch):
 class Gate:
     """Stands in for the model: holds every text until told to let so many through."""
 
-    def __init__(self, provider, monkeypatch):
-        """Take the place of the provider's own work."""
+    def __init__(self):
+        """Begin with no permits."""
         self.texts = []
         self.begun = threading.Event()
         self.permits = threading.Semaphore(0)
-        monkeypatch.setattr(provider, "_embed_one", self.embed_one)
 
     async def at_work(self):
         """Wait until a text is in hand."""
@@ -193,25 +192,31 @@ class Gate:
         return 1
 
 
-async def test_a_question_does_not_wait_for_an_ingestion(provider, monkeypatch):
-    """A short call is answered while a long one that came first is still at work."""
+@pytest.fixture
+async def gate(provider, monkeypatch):
+    """A gate in place of the loaded model; opened at the end, so that a failed test ends too."""
     await provider.load()
-    gate = Gate(provider, monkeypatch)
+    gate = Gate()
+    monkeypatch.setattr(provider, "_embed_one", gate.embed_one)
+    yield gate
+    gate.permits.release(10_000)
+
+
+async def test_a_question_does_not_wait_for_an_ingestion(provider, gate):
+    """A short call is answered while a long one that came first is still at work."""
     long = asyncio.create_task(provider.embed(["long"] * 100))
     await asyncio.sleep(0)
     short = asyncio.create_task(provider.embed(["short"]))
     gate.permits.release(6)
-    await short
+    await asyncio.wait_for(short, timeout=10)
     assert not long.done()
     assert len(gate.texts) <= 8
     gate.permits.release(100)
     assert (await long).token_count == 100
 
 
-async def test_a_cancelled_call_stops(provider, monkeypatch):
+async def test_a_cancelled_call_stops(provider, gate):
     """Texts of a caller who has gone are not embedded."""
-    await provider.load()
-    gate = Gate(provider, monkeypatch)
     call = asyncio.create_task(provider.embed(["text"] * 100))
     await gate.at_work()
     call.cancel()
@@ -222,10 +227,8 @@ async def test_a_cancelled_call_stops(provider, monkeypatch):
     assert len(gate.texts) <= 2
 
 
-async def test_closing_ends_calls_in_flight_clearly(provider, monkeypatch):
+async def test_closing_ends_calls_in_flight_clearly(provider, gate):
     """A call whose texts still wait gets an error, never a part of its vectors."""
-    await provider.load()
-    gate = Gate(provider, monkeypatch)
     calls = [asyncio.create_task(provider.embed(["text"] * 10)) for _ in range(3)]
     await gate.at_work()
     closing = asyncio.create_task(provider.close())
@@ -237,10 +240,8 @@ async def test_closing_ends_calls_in_flight_clearly(provider, monkeypatch):
         assert outcome.reason == Reason.PROVIDER_UNAVAILABLE
 
 
-async def test_a_failure_is_raised_as_it_is(provider, monkeypatch):
+async def test_a_failure_is_raised_as_it_is(provider, gate):
     """An error in a thread reaches the caller itself, not in a group, and ends the call."""
-    await provider.load()
-    gate = Gate(provider, monkeypatch)
     gate.permits.release(1000)
     with pytest.raises(ValueError, match="bad"):
         await provider.embed(["text", "bad", *["text"] * 100])
