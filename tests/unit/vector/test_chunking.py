@@ -147,6 +147,18 @@ def test_windows_end_and_start_at_words():
     assert texts(chunks) == ["one two three", "three four", "four five six", "six seven"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("aa bb" + " " * 50 + "cc", ["aa bb", "cc"]),
+        ("aa bb longest dd", ["aa bb", "longest", "dd"]),
+    ],
+)
+def test_the_overlap_gives_way_to_a_word(text, expected):
+    """Where nothing whole fits beside the overlap, the next chunk begins without it."""
+    assert texts(cut(text, size=7, overlap=3)) == expected
+
+
 def test_a_paragraph_in_the_last_fifth_ends_a_window():
     """A blank line is preferred to a sentence's end after it, and that to a word's."""
     head = "word " * 17
