@@ -28,6 +28,13 @@ ENTRIES_DEFAULT = 10_000
 """At 384 dimensions some 18 MB."""
 
 
+STEP_TEXTS = 100
+"""New texts are embedded and kept in steps of so many.
+
+A call that is cut off by its deadline has then not worked in vain: the next one goes on from there.
+"""
+
+
 class EmbeddingCache(Protocol):
     """Keeps vectors as bytes (float32, little-endian) under keys of 32 bytes.
 
@@ -103,13 +110,14 @@ class CachedProvider:
         keys = dict(zip(different, self._keys(different), strict=True))
         found = await self._find(keys)
         missing = [text for text in different if text not in found]
-        tokens = 0
         cached_count = sum(text in found for text in texts)
-        if missing:
-            fresh = await self._provider.embed(missing)
-            tokens = fresh.token_count
-            found |= zip(missing, fresh.vectors, strict=True)
-            await self._keep([(keys[text], found[text]) for text in missing])
+        tokens = 0
+        for start in range(0, len(missing), STEP_TEXTS):
+            step = missing[start : start + STEP_TEXTS]
+            fresh = await self._provider.embed(step)
+            tokens += fresh.token_count
+            found |= zip(step, fresh.vectors, strict=True)
+            await self._keep([(keys[text], found[text]) for text in step])
         vectors: Vectors = np.empty((len(texts), self.identity.dimension), np.float32)
         for row, text in enumerate(texts):
             vectors[row] = found[text]

@@ -128,6 +128,24 @@ def test_keys_do_not_run_together():
     assert len(cache_key("t", one, "x")) == 32
 
 
+async def test_a_call_that_was_cut_off_has_not_worked_in_vain():
+    """What was embedded before a failure is kept, so that a second try goes on from there."""
+
+    class Failing(Counting):
+        async def embed(self, texts):
+            if len(self.calls) == 2:
+                raise ServiceError(Reason.PROVIDER_UNAVAILABLE, "gone")
+            return await super().embed(texts)
+
+    cache, provider = MemoryCache(), Failing()
+    texts = [f"{number}" for number in range(250)]
+    with pytest.raises(ServiceError, match="gone"):
+        await behind(cache, provider).embed(texts)
+    again = await behind(cache).embed(texts)
+    assert (again.cached_count, again.token_count) == (200, 50)
+    assert np.array_equal(again.vectors, (await Counting().embed(texts)).vectors)
+
+
 async def test_a_failing_cache_does_not_fail_the_call():
     """With a cache that can neither read nor write, embedding goes on as without it."""
     answer = await behind(Broken()).embed(["a", "bb"])
