@@ -1,0 +1,76 @@
+"""The power cut: `power_cut(writer, checker)` records a program and checks images of its disk.
+
+Another engine's test needs two things. A writer: a module that runs the real storage code in a
+folder given as its first argument, with the seed as its second, and prints a line for each
+acknowledgement with one `os.write(1, …)`. And a checker, named `module:function`: it takes all the
+lines that were acknowledged, once, and returns a function that takes a folder and the lines
+acknowledged before the power went, opens the folder with the real engine, and raises where anything
+is wrong.
+`tests/crash/state_history.py` has both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from tests.crash import recorder
+
+IMAGES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the images told."""
+
+    seed: int
+    images: int
+    acknowledged: int
+    bad: list[str]
+
+    def __str__(self) -> str:
+        first = "\n".join(self.bad[:3])
+        return (
+            f"{len(self.bad)} of {self.images} images are bad, after {self.acknowledged} "
+            f"acknowledgements; LLMSPELL_CRASH_SEED={self.seed} repeats it\n{first}"
+        )
+
+
+@pytest.fixture(scope="session")
+def recorder_library(tmp_path_factory):
+    if recorder.compiler() is None:
+        pytest.skip("the power cut needs a C compiler (gcc or cc) to build its recorder")
+    return recorder.build(tmp_path_factory.mktemp("recorder"))
+
+
+@pytest.fixture
+def image_count():
+    """How many images to check; more by `make test-crash`."""
+    return int(os.environ.get("LLMSPELL_CRASH_IMAGES", IMAGES))
+
+
+@pytest.fixture
+def power_cut(recorder_library, tmp_path):
+    """A function that records a writer and has images of its disk checked."""
+
+    def run(writer, checker, *arguments, images):
+        seed = int(os.environ.get("LLMSPELL_CRASH_SEED", random.SystemRandom().getrandbits(32)))
+        log = tmp_path / "log"
+        folder = tmp_path / "disk"
+        recorder.record(recorder_library, writer, [str(folder), str(seed), *arguments], log)
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.crash.images", log, str(images), str(seed), checker],
+            cwd=recorder.ROOT,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"seed {seed}: {done.stderr.decode()}"
+        return Outcome(seed=seed, **json.loads(done.stdout))
+
+    return run
