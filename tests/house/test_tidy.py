@@ -116,3 +116,27 @@ def test_no_name_says_nothing():
     empty = {"utils", "util", "helpers", "helper", "base", "misc", "common_utils"}
     for path in tree.python("services/", "clients/", "tests/"):
         assert path.stem not in empty, tree.short(path)
+
+
+def test_pages_named_in_code_exist():
+    """A reader of this tree can open every page that a comment sends them to."""
+    names = {path.name for path in tree.tracked()}
+    absent = []
+    for path in tree.tracked():
+        if path.suffix in {".py", ".lua", ".proto", ".toml", ".yaml"}:
+            for page in re.findall(r"(?<!\*)\b[\w/.-]+\.md\b", path.read_text("utf-8")):
+                exists = (tree.ROOT / page).exists() if "/" in page else page in names
+                absent += [] if exists else [f"{tree.short(path)}: {page}"]
+    assert absent == []
+
+
+def test_decisions_named_in_code_exist():
+    """A decision that code or a page leans on, as in ADR 3, is written down."""
+    written_down = {path.name[:4] for path in (tree.ROOT / "docs/adr").glob("*.md")}
+    absent = [
+        f"{tree.short(path)}: ADR {number}"
+        for path in written
+        for number in re.findall(r"\bADR (\d+)", path.read_text("utf-8"))
+        if f"{int(number):04}" not in written_down
+    ]
+    assert absent == []
