@@ -210,6 +210,7 @@ async def test_workers_end_when_their_host_goes():
     spare._writer.transport.abort()
     end = await spare.wait()
     assert end.status == 1
+    pool._closed = True  # so that it does not start another one
     pool._zygote._lose()
     assert await pool._zygote.process.wait() == 0
     await pool.close()
