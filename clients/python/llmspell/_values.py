@@ -21,7 +21,8 @@ from llmspell.v1.types_pb2 import ListValue, MapValue, Value, Vector
 _INT64 = range(-(2**63), 2**63)
 _INT32 = range(-(2**31), 2**31)
 _DEPTH_MAX = 64
-_TTL_SECONDS_MAX = 315_576_000_000.0
+_SECONDS_MAX = 9_000_000_000
+"""What nanoseconds in 64 bits can count."""
 
 
 def to_value(value: Any, path: str, depth: int = 0) -> Value:
@@ -124,11 +125,11 @@ def from_timestamp(message: Any, field: str) -> datetime | None:
 
 
 def to_duration(seconds: float | None, path: str) -> Duration | None:
-    """A length of time; the service has the last word on what is too long."""
+    """A length of time; what is too long for its purpose is the service's to say."""
     if seconds is None:
         return None
-    if not math.isfinite(seconds) or not 0 < seconds < _TTL_SECONDS_MAX:
-        raise _invalid(path, f"must be more than 0 seconds and less than for ever, not {seconds}")
+    if not 0 < seconds <= _SECONDS_MAX:  # NaN is not either
+        raise _invalid(path, f"must be more than 0 and at most {_SECONDS_MAX} seconds")
     duration = Duration()
     duration.FromNanoseconds(round(seconds * 1e9))
     return duration

@@ -47,7 +47,7 @@ __all__ = [
     "VectorStats",
 ]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 VectorLike: TypeAlias = Iterable[float]
 """Numbers in order: a list, an `array`, a one-dimensional numpy array, …; float32 buffers are
@@ -215,20 +215,20 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResult(Sequence[T], Generic[T]):
+class SearchResult(Sequence[_T], Generic[_T]):
     """What was found, best first; use it as a list."""
 
-    hits: tuple[T, ...]
+    hits: tuple[_T, ...]
     exact: bool
     """Whether every record was looked at."""
     revision: int
     """At which this was true."""
 
     @overload
-    def __getitem__(self, index: int) -> T: ...
+    def __getitem__(self, index: int) -> _T: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
-    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+    def __getitem__(self, index: slice) -> tuple[_T, ...]: ...
+    def __getitem__(self, index: int | slice) -> _T | tuple[_T, ...]:
         return self.hits[index]
 
     def __len__(self) -> int:

@@ -231,7 +231,7 @@ def _show_keys(found: list[ApiKey]) -> None:
         [key.key_id, ", ".join(key.roles), key.display_name, _made(key.create_time)]
         for key in found
     ]
-    show_table(["key", "roles", "name", "made"], rows)
+    show_table(["key id", "roles", "name", "made"], rows)
 
 
 def _made(time: datetime | None) -> str:

@@ -28,8 +28,8 @@ Ingest: TypeAlias = "Callable[[list[Document]], IngestResult]"
 """Sends one batch."""
 
 BATCH_DOCUMENTS = 64
-BATCH_BYTES = 128 * 1024
-"""About 300 chunks, which take a second or two to embed; far below the limits of a request."""
+BATCH_BYTES = 32 * 1024
+"""About 70 chunks, which take a second or so to embed; far below the limits of a request."""
 
 _PLAIN_LINES = 10
 
@@ -75,7 +75,7 @@ def ingest_sources(sources: list[Source], ingest: Ingest, report: Report) -> Non
         for batch in _batches(_read(sources, report, advance)):
             _send(batch, ingest, report)
             advance(len(batch), sum(text.source.file_bytes for text in batch))
-    report.elapsed_s = time.monotonic() - started
+    report.elapsed_s = round(time.monotonic() - started, 3)
 
 
 def _read(sources: Iterable[Source], report: Report, advance: Advance) -> Iterator[Text]:

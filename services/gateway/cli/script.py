@@ -120,10 +120,11 @@ def _show_failure(error: LLMSpellError, source: str) -> None:
     if line is None:
         fail(error)
     number, text = line
-    show_error(error.message)
+    place = f"{error.metadata.get('name', '')}:{number}"
+    show_error(error.message.removeprefix(f"{place}: "))
     margin = " " * len(str(number))
     console = stderr()
-    console.print(Text(clean(f"{margin}--> {error.metadata.get('name', '')}:{number}"), "dim"))
+    console.print(Text(clean(f"{margin}--> {place}"), "dim"))
     console.print(Text(f"{margin} |", "dim"))
     console.print(Text.assemble((f"{number} | ", "dim"), clean(text)))
     console.print(Text(f"{margin} |", "dim"))
