@@ -103,14 +103,12 @@ def page_limit(limit: int) -> int:
     return min(limit, PAGE_SIZE_MAX)
 
 
-def check_precondition(key: str, item: Item | None, precondition: Precondition | None) -> None:
+def check_precondition(key: str, item: Item | None, precondition: Precondition) -> None:
     """Refuse a write whose precondition does not hold for the item that is there.
 
     Raises:
         ServiceError: REVISION_MISMATCH with the item's revision, 0 where it is absent.
     """
-    if precondition is None:
-        return
     revision = 0 if item is None else item.revision
     wanted, holds = {
         Condition.ABSENT: ("be absent", item is None),

@@ -60,12 +60,14 @@ class MemoryState:
         rules.check_prefix(prefix)
         rules.check_prefix(after, "after")
         most = rules.page_limit(limit)
-        items = [
-            item
-            for item in self._all_alive(tenant, scope)
-            if item.key.startswith(prefix) and item.key > after
-        ]
-        items.sort(key=lambda item: item.key)  # code points come in the order of their UTF-8
+        items = sorted(  # code points come in the order of their UTF-8
+            (
+                item
+                for item in self._all_alive(tenant, scope)
+                if item.key.startswith(prefix) and item.key > after
+            ),
+            key=lambda item: item.key,
+        )
         page = items[: min(most, _fitting(items))]
         last = page[-1].key if len(items) > len(page) else None
         if keys_only:
@@ -87,7 +89,8 @@ class MemoryState:
         rules.check_key(key)
         rules.check_value(value)
         rules.check_ttl(ttl_ns)
-        rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
+        if precondition is not None:
+            rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
         return self._apply(tenant, [Write(scope, key, value, ttl_ns)])
 
     async def delete(
@@ -96,7 +99,8 @@ class MemoryState:
         """See StateWriter."""
         rules.check_place(tenant, scope)
         rules.check_key(key)
-        rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
+        if precondition is not None:
+            rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
         return self._apply(tenant, [Write(scope, key, None)])
 
     async def increment(self, tenant: str, scope: str, key: str, delta: float) -> Counted:
@@ -188,7 +192,7 @@ class MemoryState:
         item = self._items.get(place)
         return item if item is not None and item.alive_at(self._time.now_ns()) else None
 
-    def _all_alive(self, tenant: str, scope: str | None = None) -> list[Item]:
+    def _all_alive(self, tenant: str, scope: str | None = None) -> Sequence[Item]:
         now_ns = self._time.now_ns()
         return [
             item

@@ -10,12 +10,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
-from services.common.errors import Reason, ServiceError
+from services.common.errors import ServiceError
 from services.common.store import Txn, View
 from services.state import rules
 from services.state.engines import layout
 from services.state.engines.layout import CHANGES, EXPIRY, ITEMS, ChangeKind
-from services.state.model import Changed, Check, Item, Precondition, Value, Write
+from services.state.model import Changed, Check, Item, Value, Write
 
 
 class Step:
@@ -40,7 +40,7 @@ class Step:
         """
         for check in checks:
             place = layout.item_key(tenant, check.scope, check.key)
-            self.require(place, check.key, check.precondition)
+            rules.check_precondition(check.key, self.alive(place), check.precondition)
         deleted = 0
         for write in writes:
             place = layout.item_key(tenant, write.scope, write.key)
@@ -50,11 +50,6 @@ class Step:
                 ends = None if write.ttl_ns is None else self._now_ns + write.ttl_ns
                 self.put(place, write.value, ends, kind=ChangeKind.SET)
         return Changed(self.finish(), deleted)
-
-    def require(self, place: bytes, key: str, precondition: Precondition | None) -> None:
-        """Refuse where a precondition does not hold."""
-        if precondition is not None:
-            rules.check_precondition(key, self.alive(place), precondition)
 
     def put(
         self, place: bytes, value: Value, expire_time_ns: int | None, *, kind: ChangeKind
@@ -142,9 +137,7 @@ class Step:
         """
         try:
             return stored_item(self._txn, place)
-        except ServiceError as error:
-            if error.reason != Reason.RECORD_CORRUPT:
-                raise
+        except ServiceError:
             now_ns = self._now_ns
             key = layout.split_item_key(place)[2]
             return Item(

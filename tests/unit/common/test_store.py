@@ -11,7 +11,7 @@ import threading
 import lmdb
 import pytest
 
-from services.common import failpoints
+from services.common import datafile, failpoints
 from services.common import store as store_module
 from services.common.errors import Reason, ServiceError
 from services.common.store import Schema, Store, exit_on_fatal
@@ -240,9 +240,9 @@ async def test_close_finishes_what_waits(path):
     await asyncio.to_thread(begun.wait)
     waiting = asyncio.ensure_future(store.write(put("one", b"k", b"v")))
     await asyncio.sleep(0)
-    closing = asyncio.ensure_future(asyncio.to_thread(store.close))
-    go.set()
-    await asyncio.gather(held, waiting, closing)
+    join = store._thread.join
+    store._thread.join = lambda: (go.set(), join())  # closing has begun, the writer has not ended
+    await asyncio.gather(held, waiting, asyncio.to_thread(store.close))
     assert not store.is_open
     with pytest.raises(ServiceError) as info:
         await store.write(put("one", b"late", b"v"))
@@ -524,6 +524,55 @@ async def test_full_disk_is_not_fatal(store, monkeypatch, error):
     with store.read() as view:
         assert not view.has("one", b"k")
     await store.write(put("one", b"k", b"v"))
+
+
+async def test_full_map_is_not_fatal(path, monkeypatch):
+    """Where the map is full the write is refused, and deletes and smaller writes go on."""
+    monkeypatch.setattr(datafile, "MAP_BYTES", 512 * 1024)
+    store = opened(path)
+    await store.write(put("one", b"k", b"v"))
+    with pytest.raises(ServiceError) as info:
+        await store.write(put("one", b"large", bytes(1024 * 1024)))
+    assert info.value.reason == Reason.STORAGE_FULL
+    assert await store.write(lambda txn: txn.delete("one", b"k"))
+    await store.write(put("one", b"small", b"v"))
+    store.close()
+
+
+def test_no_room_to_begin(path, monkeypatch):
+    """A store that cannot even be created for want of room says so."""
+    monkeypatch.setattr(datafile, "MAP_BYTES", 8192)
+    assert refusal(path)[0] == Reason.STORAGE_FULL
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (lmdb.ReadonlyError("x"), Reason.STORE_NOT_WRITABLE),
+        (OSError(errno.EACCES, "x"), Reason.STORE_NOT_WRITABLE),
+        (lmdb.CorruptedError("x"), Reason.RECORD_CORRUPT),
+    ],
+)
+def test_lmdb_that_refuses(path, monkeypatch, error, reason):
+    """What LMDB itself finds wrong at opening becomes a reason, and the folder is let go."""
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(datafile.lmdb, "open", refuse)
+    assert refusal(path)[0] == reason
+    monkeypatch.undo()
+    opened(path).close()
+
+
+async def test_file_of_another_lmdb(path):
+    """A file of a format that this LMDB does not know is refused."""
+    file = await filled(path, 3)
+    content = bytearray(file.read_bytes())
+    for page in (0, 4096):
+        struct.pack_into("<I", content, page + 20, 999)
+    file.write_bytes(content)
+    assert refusal(path)[0] == Reason.RECORD_CORRUPT
 
 
 def test_full_disk_for_real(tmp_path):
