@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import message_factory
+from google.protobuf.message import EncodeError
 
 from services.common.access import METHODS, Method, decide
-from services.common.context import CallContext
+from services.common.context import CallContext, is_tenant_id
 from services.common.errors import Reason, ServiceError, field_invalid, reason_name
 from services.common.limits import DEADLINE_SECONDS_MAX
 from services.common.relay import Relay
@@ -54,7 +55,7 @@ class Bridge:
         """
         if tenant is None or tenant == self._context.tenant:
             return self._context
-        if not self._context.may_act_for(tenant) or tenant.startswith("_"):
+        if not self._context.may_act_for(tenant) or not is_tenant_id(tenant):
             raise ServiceError(
                 Reason.PERMISSION_DENIED, "This key may not act for the tenant that was named."
             )
@@ -76,8 +77,10 @@ def _request(method: Method, args: Any) -> bytes:
     try:
         marshal.fill(request, args)
         data: bytes = request.SerializeToString()
-    except (UnicodeEncodeError, RecursionError):
+    except UnicodeEncodeError:
         raise field_invalid("the argument", "holds text that is not UTF-8") from None
+    except (EncodeError, RecursionError):  # protobuf writes 100 levels of messages
+        raise field_invalid("the argument", "is nested too deep") from None
     return data
 
 

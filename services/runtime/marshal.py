@@ -9,6 +9,7 @@ prefix. Everything is checked: a field that the message does not have is an erro
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from services.common.errors import field_invalid
+from services.common.limits import VALUE_DEPTH_MAX
 from services.common.values import map_to_python, to_python, to_value
 
 Tree = Any
@@ -27,7 +29,11 @@ _INT_TYPES = {
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
 }
-_FLOAT_TYPES = {FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT}
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+_FLOAT_TYPES = {
+    FieldDescriptor.TYPE_DOUBLE: sys.float_info.max,
+    FieldDescriptor.TYPE_FLOAT: _FLOAT32_MAX,
+}
 
 
 def fill(message: Message, tree: Tree, path: str = "") -> None:
@@ -48,6 +54,7 @@ def fill(message: Message, tree: Tree, path: str = "") -> None:
         if name not in fields:
             raise field_invalid(where, "is not a field of this call")
         if value is not None:
+            _check_choice(message, fields[name], where)
             _fill_field(message, fields[name], value, where)
 
 
@@ -62,6 +69,14 @@ def read(message: Message) -> Tree:
             continue
         tree[field.name] = _read_field(field, getattr(message, field.name))
     return tree
+
+
+def _check_choice(message: Message, field: Any, where: str) -> None:
+    """Of fields that exclude each other the last would win, in an order that Lua does not keep."""
+    choice = field.containing_oneof
+    other = message.WhichOneof(choice.name) if choice is not None else None
+    if other is not None:
+        raise field_invalid(where, f"cannot be set together with {other}")
 
 
 def _fill_field(message: Message, field: Any, value: Tree, where: str) -> None:
@@ -111,7 +126,7 @@ def _scalar(field: FieldDescriptor, value: Tree, where: str) -> Any:
     if field.type in _INT_TYPES:
         return _integer(value, *_INT_TYPES[field.type], where)
     if field.type in _FLOAT_TYPES:
-        return _number(value, where)
+        return _number(value, where, most=_FLOAT_TYPES[field.type])
     if field.type == FieldDescriptor.TYPE_BOOL and isinstance(value, bool):
         return value
     if field.type == FieldDescriptor.TYPE_STRING and isinstance(value, str):
@@ -125,7 +140,7 @@ def _scalar(field: FieldDescriptor, value: Tree, where: str) -> Any:
 def _enum(enum: EnumDescriptor | None, value: Tree, where: str) -> int:
     assert enum is not None
     prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
-    named = enum.values_by_name.get(prefix + str(value).upper())
+    named = enum.values_by_name.get(prefix + value.upper()) if isinstance(value, str) else None
     if named is None or named.number == 0:
         known = ", ".join(entry.name.removeprefix(prefix).lower() for entry in enum.values[1:])
         raise field_invalid(where, f"must be one of {known}")
@@ -141,9 +156,11 @@ def _integer(value: Tree, lowest: int, highest: int, where: str) -> int:
     return int(value)
 
 
-def _number(value: Tree, where: str) -> float:
+def _number(value: Tree, where: str, *, most: float = sys.float_info.max) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise field_invalid(where, f"must be a finite number, not {_kind(value)}")
+    if abs(value) > most:
+        raise field_invalid(where, f"must be between {-most:g} and {most:g}")
     return float(value)
 
 
@@ -178,10 +195,19 @@ def _kind(value: Tree) -> str:
 
 
 def _fill_value(message: Any, tree: Tree, path: str) -> None:
+    if _is_deeper(tree, VALUE_DEPTH_MAX):
+        raise field_invalid(path, f"must not be nested deeper than {VALUE_DEPTH_MAX} levels")
     try:
         message.CopyFrom(to_value(tree))
     except (TypeError, ValueError) as error:
         raise field_invalid(path, f"cannot be kept: {error}") from None
+
+
+def _is_deeper(tree: Tree, levels: int) -> bool:
+    if not levels:
+        return True
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return any(_is_deeper(entry, levels - 1) for entry in inner)
 
 
 def _fill_list_value(message: Any, tree: Tree, path: str) -> None:
@@ -225,7 +251,8 @@ def _fill_vector(message: Any, tree: Tree, path: str) -> None:
     if not isinstance(tree, list):
         raise field_invalid(path, f"must be a list of numbers, not {_kind(tree)}")
     message.values.extend(
-        _number(entry, f"{path}[{position}]") for position, entry in enumerate(tree, start=1)
+        _number(entry, f"{path}[{position}]", most=_FLOAT32_MAX)
+        for position, entry in enumerate(tree, start=1)
     )
 
 

@@ -1,0 +1,238 @@
+"""A script's call: done as the run's caller, for the run's tenant, or refused."""
+
+import dataclasses
+
+import pytest
+from llmspell.v1 import state_pb2
+
+from services.common.access import METHODS
+from services.common.context import CallContext
+from services.common.errors import Reason, ServiceError
+from services.common.limits import DEADLINE_SECONDS_MAX
+from services.runtime.bridge import Bridge
+from services.runtime.runs import Call
+
+GET, SET = "llmspell.v1.StateService/GetState", "llmspell.v1.StateService/SetState"
+WRITER = CallContext(
+    tenant="acme",
+    principal="k1",
+    permissions=("state.read", "state.write", "vector.write"),
+    request_id="r1",
+)
+OPERATOR = dataclasses.replace(
+    WRITER, principal="operator", permissions=("*",), any_tenant=True, tenant="acme"
+)
+ROUTED = ("llmspell.v1.StateService", "llmspell.v1.VectorService", "llmspell.v1.RagService")
+
+
+class Listener:
+    """Stands where the relay stands, and remembers what was to be sent."""
+
+    def __init__(self):
+        self.sent = []
+        self.error = None
+
+    def routes(self, method):
+        return method.service in ROUTED
+
+    async def call(self, method, request, context, *, timeout_s):
+        self.sent.append((method.descriptor.name, request, context, timeout_s))
+        if self.error is not None:
+            raise self.error
+        item = state_pb2.Item(key="k", value=state_pb2.Payload(text="v"))
+        return state_pb2.GetStateResponse(item=item, revision=7).SerializeToString()
+
+
+@pytest.fixture
+def relay():
+    return Listener()
+
+
+def bridge(relay, context=WRITER, timeout_s=60.0):
+    return Bridge(relay, context, timeout_s=timeout_s)
+
+
+def call(method=GET, tenant=None, **args):
+    return Call(method=method, tenant=tenant, args=args or {"key": "k"})
+
+
+async def refused(answering, relay):
+    reply = await answering
+    assert not reply.ok
+    assert relay.sent == []
+    return reply.tree
+
+
+async def test_a_call_is_done_as_the_runs_caller(relay):
+    """The message is what the tree says; the context is the run's, unchanged."""
+    reply = await bridge(relay)(call())
+    assert reply.ok
+    assert reply.tree["item"] == {"key": "k", "value": {"text": "v"}, "revision": 0}
+    assert reply.tree["revision"] == 7
+    ((name, request, context, _),) = relay.sent
+    assert name == "GetState"
+    assert state_pb2.GetStateRequest.FromString(request).key == "k"
+    assert context is WRITER
+
+
+@pytest.mark.parametrize("context", [WRITER, OPERATOR])
+async def test_ones_own_tenant_may_be_named(relay, context):
+    """It changes nothing."""
+    assert (await bridge(relay, context)(call(tenant="acme"))).ok
+    assert relay.sent[0][2] is context
+
+
+@pytest.mark.parametrize(
+    "named", ["globex", "nobody", "", "_system", "Acme", "acme ", "acme\x00", "ac", "acme2", "*"]
+)
+async def test_no_other_tenant_may_be_named(relay, named):
+    """One refusal in the same words whether it exists or not, and nobody is asked."""
+    tree = await refused(bridge(relay)(call(tenant=named)), relay)
+    assert tree == {
+        "code": "PERMISSION_DENIED",
+        "reason": "PERMISSION_DENIED",
+        "message": "This key may not act for the tenant that was named.",
+        "metadata": {},
+    }
+
+
+async def test_the_operators_script_may_name_a_tenant(relay):
+    """For that call alone."""
+    answer = bridge(relay, OPERATOR)
+    assert (await answer(call(tenant="globex"))).ok
+    assert (await answer(call())).ok
+    first, second = (context for _, _, context, _ in relay.sent)
+    assert first == dataclasses.replace(OPERATOR, tenant="globex")
+    assert second.tenant == "acme"
+
+
+@pytest.mark.parametrize(
+    "named", ["_system", "_", "", "ACME", "a/b", "a\x00b", "acme\x00session", "a" * 64, "é"]
+)
+async def test_not_even_the_operators_script_may_name_what_is_no_tenant(relay, named):
+    """Neither the system's tenant nor a text that could be taken for two in a key."""
+    tree = await refused(bridge(relay, OPERATOR)(call(tenant=named)), relay)
+    assert tree["reason"] == "PERMISSION_DENIED"
+
+
+UNKNOWN = [
+    "",
+    "/",
+    "GetState",
+    "StateService/GetState",
+    "/llmspell.v1.StateService/GetState",
+    "llmspell.v1.StateService/getstate",
+    "llmspell.v1.StateService/GetState ",
+    "llmspell.v1.StateService/GetState\x00",
+    "llmspell.v1.StateService/../StateService/GetState",
+    "grpc.health.v1.Health/Check",
+    "x" * 100_000,
+]
+NOT_ROUTED = [
+    "llmspell.v1.ScriptService/RunScript",
+    "llmspell.v1.ScriptService/CheckScript",
+    "llmspell.v1.TenantService/CreateApiKey",
+    "llmspell.v1.TenantService/WhoAmI",
+    "llmspell.v1.ProcessService/GetProcessStatus",
+]
+
+
+@pytest.mark.parametrize("method", UNKNOWN + NOT_ROUTED, ids=range(len(UNKNOWN + NOT_ROUTED)))
+@pytest.mark.parametrize("context", [WRITER, OPERATOR], ids=["writer", "operator"])
+async def test_what_scripts_cannot_call_is_not_offered(relay, context, method):
+    """Unknown, of another process, or a stream: the operator's script cannot either."""
+    tree = await refused(bridge(relay, context)(call(method)), relay)
+    assert tree["reason"] == "NOT_IMPLEMENTED"
+    assert len(tree["message"]) < 200
+
+
+async def test_a_stream_is_refused_even_where_it_has_a_route(relay, monkeypatch):
+    """A worker has one reply to a call."""
+    monkeypatch.setattr(relay, "routes", lambda method: True)
+    tree = await refused(bridge(relay)(call("llmspell.v1.ScriptService/RunScript")), relay)
+    assert tree["reason"] == "NOT_IMPLEMENTED"
+
+
+@pytest.mark.parametrize(
+    "method", [m for m in METHODS.values() if m.service in ROUTED], ids=lambda m: m.path
+)
+async def test_permissions_are_the_runs(relay, method):
+    """Every method with a route is refused to a caller without it, whatever the frame says."""
+    context = dataclasses.replace(WRITER, permissions=("self.read",))
+    frame = Call(method=method.path[1:], tenant="acme", args={"permissions": ["*"], "tenant": "x"})
+    tree = await refused(bridge(relay, context)(frame), relay)
+    assert tree["reason"] == "PERMISSION_DENIED"
+
+
+async def test_a_reader_cannot_write_for_another_tenant_either(relay):
+    """The tenant is judged before the permission, and both are."""
+    reader = dataclasses.replace(OPERATOR, permissions=("state.read",))
+    tree = await refused(bridge(relay, reader)(call(SET, tenant="globex")), relay)
+    assert tree["reason"] == "PERMISSION_DENIED"
+
+
+async def test_purging_is_not_for_scripts_of_a_tenant(relay):
+    """No role holds it, so no script can."""
+    tree = await refused(bridge(relay)(call("llmspell.v1.StateService/PurgeState")), relay)
+    assert tree["reason"] == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize("args", [{"zzz": 1}, {"key": 5}, {"key": []}, {"tenant_id": "globex"}])
+async def test_a_malformed_argument_is_named(relay, args):
+    """FIELD_INVALID with the field, in Lua's terms."""
+    tree = await refused(bridge(relay)(Call(method=GET, tenant=None, args=args)), relay)
+    assert tree["code"] == "INVALID_ARGUMENT"
+    assert tree["reason"] == "FIELD_INVALID"
+    assert tree["metadata"]["field"] == next(iter(args))
+
+
+def deep(levels, name):
+    tree = {"condition": {"field": "a", "exists": True}}
+    for _ in range(levels):
+        tree = {name: tree} if name == "not" else {name: {"filters": [tree]}}
+    return tree
+
+
+@pytest.mark.parametrize("name", ["not", "all", "any"])
+@pytest.mark.parametrize("levels", [3000, 100_000])
+async def test_a_bottomless_message_is_refused_and_no_crash(relay, name, levels):
+    """What nests deeper than can be written is an error that says so."""
+    context = dataclasses.replace(WRITER, permissions=("*",))
+    args = {"text": "q", "filter": deep(levels, name)}
+    frame = Call(method="llmspell.v1.RagService/RetrieveDocuments", tenant=None, args=args)
+    tree = await refused(bridge(relay, context)(frame), relay)
+    assert tree["message"] == "the argument is nested too deep."
+
+
+async def test_text_that_is_no_utf8_is_refused(relay):
+    """A lone surrogate is an error of the argument."""
+    frame = Call(method=GET, tenant=None, args={"key": "\ud800"})
+    tree = await refused(bridge(relay)(frame), relay)
+    assert "UTF-8" in tree["message"]
+
+
+async def test_a_refusal_comes_back_as_a_table(relay):
+    """Code, reason, message and metadata, as the service gave them."""
+    relay.error = ServiceError(Reason.ITEM_NOT_FOUND, "No item k.", key="k")
+    reply = await bridge(relay)(call())
+    assert not reply.ok
+    assert reply.tree == {
+        "code": "NOT_FOUND",
+        "reason": "ITEM_NOT_FOUND",
+        "message": "No item k.",
+        "metadata": {"key": "k"},
+    }
+
+
+async def test_what_is_not_a_refusal_ends_the_run(relay):
+    """A fault of ours is no value for a script to look at."""
+    relay.error = RuntimeError("hunter2")
+    with pytest.raises(RuntimeError):
+        await bridge(relay)(call())
+
+
+@pytest.mark.parametrize(("given", "used"), [(5.0, 5.0), (1e9, DEADLINE_SECONDS_MAX)])
+async def test_a_call_has_a_deadline(relay, given, used):
+    """The run's, and never more than the limit."""
+    await bridge(relay, timeout_s=given)(call())
+    assert relay.sent[0][3] == used
