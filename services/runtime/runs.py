@@ -12,7 +12,15 @@ import contextlib
 import logging
 import math
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,7 +154,9 @@ class _CallFrame(msgspec.Struct):
     tenant: str | None = None
 
 
-async def run_script(pool: WorkerPool, spec: RunSpec, call: CallHandler) -> AsyncIterator[RunEvent]:
+async def run_script(
+    pool: WorkerPool, spec: RunSpec, call: CallHandler
+) -> AsyncGenerator[RunEvent, None]:
     """Run a script in a worker of its own; closing or cancelling the iterator kills it.
 
     Args:

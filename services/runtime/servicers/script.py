@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from google.protobuf.duration_pb2 import Duration
 from llmspell.v1 import script_pb2, script_pb2_grpc
@@ -20,7 +21,7 @@ from services.runtime.bridge import Bridge
 from services.runtime.pool import WorkerPool
 from services.runtime.runs import Output, Result, RunLimits, RunSpec, check_script, run_script
 
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+_NAME_LENGTH_MAX = 128
 DEFAULT_NAME = "script"
 
 
@@ -43,7 +44,7 @@ class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
 
     async def RunScript(  # noqa: N802
         self, request: script_pb2.RunScriptRequest, context: object
-    ) -> AsyncIterator[script_pb2.RunScriptResponse]:
+    ) -> AsyncGenerator[script_pb2.RunScriptResponse, None]:
         """Run, and stream what happens."""
         del context
         caller = current_context()
@@ -51,15 +52,18 @@ class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
         bridge = Bridge(self._relay, caller, timeout_s=spec.limits.wall_s)
         started = script_pb2.RunStarted(run_id=caller.request_id)
         yield script_pb2.RunScriptResponse(started=started)
-        async for event in run_script(self._pool, spec, bridge):
-            yield _response(event)
+        # Closed here, so that the worker of a caller who has gone dies now.
+        async with aclosing(run_script(self._pool, spec, bridge)) as events:
+            async for event in events:
+                yield _response(event)
 
 
 def _spec(request: script_pb2.RunScriptRequest, most: RunLimits) -> RunSpec:
-    arguments = [*request.positional_arguments, *request.named_arguments.values()]
-    if len(arguments) > SCRIPT_ARGUMENTS_MAX:
-        raise limit_exceeded("arguments", len(arguments), SCRIPT_ARGUMENTS_MAX)
-    size = sum(len(text.encode()) for text in arguments)
+    count = len(request.positional_arguments) + len(request.named_arguments)
+    if count > SCRIPT_ARGUMENTS_MAX:
+        raise limit_exceeded("arguments", count, SCRIPT_ARGUMENTS_MAX)
+    texts = itertools.chain(request.positional_arguments, *request.named_arguments.items())
+    size = sum(len(text.encode()) for text in texts)
     if size > SCRIPT_ARGUMENT_BYTES_MAX:
         raise limit_exceeded("arguments", size, SCRIPT_ARGUMENT_BYTES_MAX, "bytes")
     return RunSpec(
@@ -81,8 +85,8 @@ def _source(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if text and not _NAME.fullmatch(text):
-        raise field_invalid("name", "must be 1 to 128 characters, none of them control characters")
+    if len(text) > _NAME_LENGTH_MAX or not text.isprintable():
+        raise field_invalid("name", f"must be at most {_NAME_LENGTH_MAX} printable characters")
     return text or DEFAULT_NAME
 
 
