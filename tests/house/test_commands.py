@@ -1,15 +1,21 @@
 """Do the commands that the pages name exist, and are the lock files whole?"""
 
 import re
+import shlex
+import stat
 import subprocess
 import tomllib
 
 import pytest
 
+from docs import generate
+from services.common.context import read_key
+from services.gateway.keys import OPERATOR_ID, read_credential
 from tests.house import tree
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 NAMED = re.compile(r"(?:^|`)make ([a-z][a-z-]*)", re.MULTILINE)
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
 
 
@@ -84,3 +90,47 @@ def test_nothing_heavy_is_installed():
     """No CUDA, no torch: the local model runs on the processor by onnxruntime."""
     heavy = [name for name in pins(LOCKS[1]) if re.match(r"nvidia|torch|triton|tensorflow", name)]
     assert heavy == []
+
+
+def llmspell_lines():
+    """Each `llmspell …` that a page's shell block tells to type, with its page."""
+    for path in tree.tracked():
+        if path.suffix != ".md" or tree.short(path).startswith("examples/documents/"):
+            continue
+        for block in re.findall(
+            r"^```sh\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True)
+                if words and words[0].removeprefix(".venv/bin/") == "llmspell":
+                    yield tree.short(path), words[1:]
+
+
+def test_llmspell_commands_in_pages_exist():
+    """Every `llmspell …` of a page is a command that has the options it is given."""
+    known = dict(generate.commands())
+    seen = set()
+    for page, words in llmspell_lines():
+        names = [name for name in known if words[: name.count(" ")] == name.split()[1:]]
+        assert names, f"{page}: llmspell {' '.join(words)}"
+        options = {one for option in known[names[0]].params for one in option.opts}
+        ours = words[: words.index("--")] if "--" in words else words
+        given = {word.partition("=")[0] for word in ours if re.match(r"--?[a-z]", word)}
+        assert given <= options, f"{page}: llmspell {' '.join(words)}"
+        seen.add(names[0])
+    assert len(seen) > 10
+
+
+def test_secrets_are_made_once_and_kept(tmp_path):
+    """`make secrets` writes two keys that the processes read, and leaves them at a second call."""
+    make = ["make", "--silent", "--file", str(tree.ROOT / "Makefile"), "secrets"]
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    folder = tmp_path / "secrets"
+    before = {file.name: file.read_text() for file in folder.iterdir()}
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == before
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert len(read_key(folder / "context_key")) == 32
+    credential = read_credential(before["operator_key"].strip())
+    assert credential is not None
+    assert credential.key_id == OPERATOR_ID
