@@ -1,7 +1,9 @@
 -- State as scripts see it. The host is the fake of tests/unit/runtime/running.py.
 
 -- What is saved is loaded, whatever JSON can hold.
-local values = {true, false, 0, -1, 2.5, 3.0, "", "é\n\"", {1, 2, 3}, {a = {b = {}}}, math.maxinteger}
+local values = {
+  true, false, 0, -1, 2.5, 3.0, "", "é\n\"", {1, 2, 3}, {a = {b = {}}}, math.maxinteger,
+}
 for i, value in ipairs(values) do
   State.save("session:s", "k" .. i, value)
   local back = State.load("session:s", "k" .. i)

@@ -1,14 +1,19 @@
 """A worker in a stranger's hands: Python in place of Lua, behind the same jail."""
 
+import errno
 import signal
+import socket
+import threading
 
 import pytest
 import pytest_asyncio
 
 from services.runtime import zygote as zygote_module
+from services.runtime.frames import Kind, pack
 from services.runtime.pool import WorkerPool
 from services.runtime.runs import Reply
 from services.runtime.worker import seccomp
+from services.runtime.worker.bridge import NO_ROOM, Bridge
 from tests.unit.runtime.running import run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -77,6 +82,30 @@ async def test_every_other_call_is_refused(hostile, code):
     assert ran.output == b"1"
 
 
+BENEATH = {
+    "make a folder": ("os.mkdir('/tmp/llmspell-jail-probe')", errno.EACCES),
+    "read a file": ("os.open('/etc/passwd', os.O_RDONLY)", errno.EMFILE),
+    "list a folder": ("os.listdir('/')", errno.EMFILE),
+    "fork": ("os.fork()", errno.EAGAIN),
+    "signal another": ("os.kill(os.getppid(), 0)", errno.EPERM),
+    "trace another": ("if libc.ptrace(16, os.getppid(), 0, 0): raise OSError(1, '')", errno.EPERM),
+    "become root": ("os.setuid(0)", errno.EPERM),
+}
+
+
+@pytest.mark.parametrize(("code", "number"), BENEATH.values(), ids=BENEATH)
+async def test_the_layers_beneath_the_filter_hold_alone(code, number):
+    """Without seccomp, Landlock, limits and the user still refuse."""
+    async with WorkerPool(zygote="tests.unit.runtime.unfiltered_zygote") as pool:
+        assert pool.layers["seccomp"] is False
+        if not pool.layers["landlock"] or pool.layers["user"] != "nobody":
+            pytest.skip("no Landlock here, or started without the right to change user")
+        ran = await run(
+            pool, f"try:\n  {code}\n  out('allowed')\nexcept OSError as e: out(e.errno)"
+        )
+    assert ran.output == str(number).encode()
+
+
 async def test_nothing_of_the_host_is_in_reach(hostile):
     """Environment, arguments and descriptors hold no secret."""
     ran = await run(hostile, "out(dict(os.environ)); out(sys.argv[3:] == sys.path[-2:])")
@@ -94,6 +123,44 @@ async def test_an_unknown_machine_has_no_filter(monkeypatch):
     """The layer is reported as off instead of using another machine's numbers."""
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     assert seccomp.install(None) is False
+
+
+class Heap:
+    """What the bridge asks of a VM."""
+
+    def __init__(self):
+        self.used = 0
+        self.limits = []
+
+    def get_memory_used(self):
+        """Bytes."""
+        return self.used
+
+    def set_max_memory(self, limit):
+        """Kept."""
+        self.limits.append(limit)
+
+
+async def test_a_reply_lifts_the_heap_or_waits():
+    """Before a push there is room; past the ceiling an integer comes back, then a second try."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        heap, bridge = Heap(), Bridge(theirs)
+        bridge.limit(heap, memory_bytes=1_000_000, frame_bytes=2_000_000)
+        reply = pack(Kind.REPLY, b"\0" + b"x" * 500_000)
+        feeder = threading.Thread(target=lambda: [ours.sendall(reply) for _ in range(3)])
+        feeder.start()
+        assert bridge(b"c", b"call") == (0, b"x" * 500_000)
+        assert heap.limits == [1_000_000, 1_000_000, 1_000_000]
+        heap.used = 900_000
+        assert bridge(b"c", b"call") == (0, b"x" * 500_000)
+        assert heap.limits[-1] == 900_000 + 500_001 + 64 * 1024
+        heap.used = 2_600_000
+        assert bridge(b"c", b"call") == NO_ROOM
+        assert heap.limits[-1] == 1_000_000
+        heap.used = 0
+        assert bridge(b"a", b"") == (0, b"x" * 500_000)
+        feeder.join()
 
 
 BROKEN = {

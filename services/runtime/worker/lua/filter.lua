@@ -55,7 +55,7 @@ local function tests(field, operators, path)
       if type(value) ~= "boolean" then malformed(path .. ".exists", "must be true or false") end
       filters[#filters + 1] = condition(field, "exists", value)
     else
-      malformed(path .. "." .. name, "is not an operator; use equals, ne, in, gt, gte, lt, lte, exists")
+      malformed(path .. "." .. name, "is no operator; use equals, ne, in, gt, gte, lt, lte, exists")
     end
   end
   if range then filters[#filters + 1] = condition(field, "range", range) end
@@ -97,7 +97,8 @@ end
 -- The contract's Filter, or nil where there is nothing to filter by.
 function kit.filter(filters)
   if filters == nil then return nil end
-  if type(filters) ~= "table" then kit.invalid("filters", "must be a table, not a " .. type(filters)) end
+  local kind = type(filters)
+  if kind ~= "table" then kit.invalid("filters", "must be a table, not a " .. kind) end
   if next(filters) == nil then return nil end
   return translate(filters, "filters")
 end

@@ -133,7 +133,9 @@ end
 -- Reading --------------------------------------------------------------------------------------
 
 local LITERALS = {["true"] = true, ["false"] = false}
-local LETTERS = {b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["\\"] = "\\", ["/"] = "/"}
+local LETTERS = {
+  b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["\\"] = "\\", ["/"] = "/",
+}
 
 local Reader = {}
 Reader.__index = Reader

@@ -14,7 +14,10 @@ local STATS = "llmspell.v1.VectorService/GetVectorStats"
 -- One call carries at most this many documents and bytes of text; a frame holds 2 MiB.
 local BATCH_DOCUMENTS, BATCH_BYTES = 256, 1024 * 1024
 
-local UNITS = {sliding_window = "CHARACTERS", characters = "CHARACTERS", sentences = "SENTENCES", tokens = "TOKENS"}
+local UNITS = {
+  sliding_window = "CHARACTERS", characters = "CHARACTERS", sentences = "SENTENCES",
+  tokens = "TOKENS",
+}
 
 local RAG = {}
 kit.env.RAG = RAG
@@ -143,7 +146,9 @@ end
 local function count_of(value, field, least)
   if value == nil then return nil end
   local count = integer(value)
-  if not count or count < least then kit.invalid(field, "must be a whole number of at least " .. least) end
+  if not count or count < least then
+    kit.invalid(field, "must be a whole number of at least " .. least)
+  end
   return count
 end
 
@@ -187,7 +192,8 @@ RAG.ingest = kit.either_way(RAG, function(documents, options)
   options = options_of(options, "options")
   local list, chunking = documents_of(documents), chunking_of(options.chunking)
   local scope, tenant = place_of(options)
-  local collection, provider = text_of(options.collection, "collection"), text_of(options.provider, "provider")
+  local collection = text_of(options.collection, "collection")
+  local provider = text_of(options.provider, "provider")
   local result = {
     success = true, documents_processed = #list, vectors_created = 0, total_tokens = 0,
     document_ids = {},

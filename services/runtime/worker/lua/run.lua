@@ -117,14 +117,15 @@ end
 
 local function report(raised, line, trace)
   local ok, text, reason = pcall(describe, raised)
-  if not ok or type(text) ~= "string" then text = "the script raised an error that cannot be shown" end
+  if not ok or type(text) ~= "string" then
+    text = "the script raised an error that cannot be shown"
+  end
   if text == "not enough memory" then
     return fail({kind = "memory", message = text})
   end
   local own = type(raised) == "string" and match(sub(text, 1, 200), "^" .. run.prefix .. ":(%d+):")
-  fail({
-    kind = "error", message = text, line = tonumber(own) or line, traceback = trace, reason = reason,
-  })
+  line = tonumber(own) or line
+  fail({kind = "error", message = text, line = line, traceback = trace, reason = reason})
 end
 
 function kit.go()

@@ -4,7 +4,10 @@ local kit = ...
 
 local find, match, type = string.find, string.match, type
 
-local KINDS = {user = true, session = true, agent = true, tool = true, workflow = true, hook = true, custom = true}
+local KINDS = {
+  user = true, session = true, agent = true, tool = true, workflow = true, hook = true,
+  custom = true,
+}
 
 local function checked(value, field)
   if value == nil or type(value) == "string" then return value end

@@ -98,8 +98,9 @@ State.list_keys = kit.either_way(State, function(scope, prefix)
   local text, tenant = scope_of(scope, nil, "global")
   local keys, token = {}, nil
   repeat
-    local args = {scope = text, prefix = prefix, keys_only = true, page_size = PAGE_SIZE, page_token = token}
-    local answer = call(LIST, args, tenant)
+    local answer = call(LIST, {
+      scope = text, prefix = prefix, keys_only = true, page_size = PAGE_SIZE, page_token = token,
+    }, tenant)
     for _, item in next, answer.items or {} do keys[#keys + 1] = item.key end
     token = answer.next_page_token
   until token == nil or token == ""
