@@ -1,9 +1,11 @@
 """Does the contract say of every method who may call it and whether it may be repeated?"""
 
+import re
+
 from llmspell.v1 import errors_pb2, options_pb2
 
 from services.common.access import FILES, METHODS
-from services.gateway.roles import ROLES
+from services.gateway.roles import DEFAULT_ROLE, ROLES
 from services.gateway.server import OWNERS, TENANT_SERVICE
 from tests.house import tree
 
@@ -70,3 +72,15 @@ def test_only_the_tenant_service_names_a_tenant():
     for path, method in METHODS.items():
         names = {field.name for field in method.descriptor.input_type.fields}
         assert "tenant_id" not in names or method.service == TENANT_SERVICE, path
+
+
+def test_the_guide_tells_what_each_role_may():
+    """The table of roles in docs/guide/operate.md is the code's; the rest is the operator's."""
+    page, before = tree.text("docs/guide/operate.md"), set()
+    for name, held in ROLES.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+        assert set(re.findall(r"`(\w+\.\w+)`", row)) == held - before
+        assert ("default" in row) == (name == DEFAULT_ROLE)
+        before = before | held
+    row = next(line for line in page.splitlines() if line.startswith("| the operator's key"))
+    assert set(re.findall(r"`(\w+\.\w+)`", row)) == OPERATOR_ONLY
