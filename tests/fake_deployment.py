@@ -9,6 +9,7 @@ check limits. Data is kept per tenant (metadata `llmspell-tenant`, else `acme`).
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,7 @@ class Deployment:
         self.failures: dict[str, list[Callable[[Any], None]]] = {}
         self.process_status = process_pb2.SERVING_STATUS_SERVING
         self.revision = 0
+        self.run_left = threading.Event()
 
     def enter(self, request: Any, context: Any) -> str:
         """Count the call, fail it where asked to, check the key; the tenant."""
@@ -334,7 +336,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
 
 
 class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
-    """Runs nothing: a source that begins with `fail` fails in line 2, others print themselves."""
+    """Runs nothing: prints the source; `fail…` fails in line 2, `wait` lasts until it is left."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -349,8 +351,12 @@ class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
         """Print the source, then the arguments; return their number."""
         self.deployment.enter(request, context)
         yield script_pb2.RunScriptResponse(started=script_pb2.RunStarted(run_id="run-1"))
+        if request.source == "wait":
+            context.add_callback(self.deployment.run_left.set)
         data = request.source.encode()
         yield script_pb2.RunScriptResponse(output=script_pb2.RunOutput(data=data))
+        if request.source == "wait":
+            self.deployment.run_left.wait()
         _fail_script(request, context)
         arguments = [*request.positional_arguments, *sorted(request.named_arguments.items())]
         result = script_pb2.RunResult(json=json.dumps(len(arguments) or None), call_count=2)

@@ -117,7 +117,7 @@ def create_key(
     *,
     tenant: OwnerOption,
     role: Annotated[
-        list[str] | None, typer.Option(help="reader, writer (default) or admin; may be repeated.")
+        list[str] | None, typer.Option(help="reader, writer or admin (default); may be repeated.")
     ] = None,
     name: NameOption = "",
     as_json: JsonOption = False,

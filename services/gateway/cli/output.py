@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """What a command's exit code says. `docs/guide/client.md` shows the same table."""
+    """What a command's exit code says. `docs/reference/cli.md` has the same table."""
 
     OK = 0
     """Done."""

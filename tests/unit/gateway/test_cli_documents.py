@@ -1,0 +1,211 @@
+"""Which files are documents, what they say, and how they are sent."""
+
+import os
+
+import pytest
+from llmspell import FailedPrecondition, InvalidArgument
+from llmspell.types import IngestResult
+
+from services.common.limits import DOCUMENT_BYTES_MAX
+from services.gateway.cli.documents import Source, UnfitFileError, find_sources, read_text
+from services.gateway.cli.ingestion import BATCH_BYTES, BATCH_DOCUMENTS, Report, ingest_sources
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with files of every kind."""
+    for name in ("b.md", "a.txt", "sub/c.rst", "sub/deep/d.HTML", "e.htm", "f.pdf", "g.py"):
+        path = tmp_path / "docs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"text of {name}", "utf-8")
+    for name in (".hidden.md", ".git/x.md"):
+        path = tmp_path / "docs" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("hidden", "utf-8")
+    return tmp_path / "docs"
+
+
+def ids(sources):
+    """Document ids in order."""
+    return [source.document_id for source in sources]
+
+
+def test_folder_means_its_documents(folder):
+    """Folders give what they hold, deep, in order, without other kinds and hidden names."""
+    sources, skipped = find_sources([folder])
+    assert ids(sources) == ["a.txt", "b.md", "e.htm", "sub/c.rst", "sub/deep/d.HTML"]
+    assert skipped == []
+
+
+def test_file_means_itself(folder):
+    """A file that is named is ingested under its name, hidden or not."""
+    sources, skipped = find_sources([folder / "a.txt", folder / ".hidden.md"])
+    assert ids(sources) == ["a.txt", ".hidden.md"]
+    assert skipped == []
+
+
+def test_same_file_twice_is_once(folder):
+    """Naming a file twice, or its folder too, ingests it once."""
+    sources, skipped = find_sources([folder, folder, folder / "a.txt"])
+    assert ids(sources).count("a.txt") == 1
+    assert skipped == []
+
+
+def test_two_files_of_one_id_do_not_replace_each_other(folder, tmp_path):
+    """A second file of the same id is named, because it would replace the first."""
+    twin = tmp_path / "other" / "a.txt"
+    twin.parent.mkdir()
+    twin.write_text("other", "utf-8")
+    sources, (skipped,) = find_sources([folder, twin.parent])
+    assert ids(sources).count("a.txt") == 1
+    assert skipped.path == str(twin)
+    assert str(folder / "a.txt") in skipped.why
+
+
+def test_unfit_paths_are_named(folder, tmp_path):
+    """What is not there, of another kind, too large or no file is named with the reason."""
+    large = tmp_path / "large.txt"
+    with large.open("wb") as file:
+        file.truncate(DOCUMENT_BYTES_MAX + 1)
+    pipe = tmp_path / "pipe.txt"
+    os.mkfifo(pipe)
+    paths = [tmp_path / "absent.md", folder / "f.pdf", large, pipe]
+    sources, skipped = find_sources(paths)
+    assert sources == []
+    assert [file.path for file in skipped] == [str(path) for path in paths]
+    whys = [file.why for file in skipped]
+    assert "No such file" in whys[0]
+    assert ".rst" in whys[1]
+    assert "the limit is 4 MiB" in whys[2]
+    assert "regular" in whys[3]
+
+
+def test_broken_link_is_named(folder):
+    """A link that leads nowhere is named, and the rest goes on."""
+    (folder / "broken.md").symlink_to("nowhere")
+    sources, (skipped,) = find_sources([folder])
+    assert len(sources) == 5
+    assert skipped.path.endswith("broken.md")
+
+
+def source(tmp_path, name, content):
+    """A file with this content."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    return Source(path, name, len(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "title", "text"),
+    [
+        ("a.txt", b"plain\n", "a", "plain\n"),
+        ("bom.txt", b"\xef\xbb\xbfplain", "bom", "plain"),
+        ("a.md", b"intro\n\n## The *title* ##\n", "The *title*", "intro\n\n## The *title* ##\n"),
+        ("a.rst", b"=====\nTitle\n=====\nx", "Title", "=====\nTitle\n=====\nx"),
+        ("b.rst", b"no heading", "b", "no heading"),
+        ("a.html", b"<title>T &amp; U</title><p>x", "T & U", "x"),
+        ("A.HTM", b"<p>x", "A", "x"),
+    ],
+)
+def test_file_says(tmp_path, name, content, title, text):
+    """Text and title of each kind; without a title the name stands for it."""
+    read = read_text(source(tmp_path, name, content))
+    assert (read.title, read.text) == (title, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"caf\xe9", "byte 3"), (b"", "no text"), (b" \n\t", "no text")]
+)
+def test_file_that_says_nothing_is_unfit(tmp_path, content, why):
+    """What is not UTF-8, or holds no text, says why."""
+    with pytest.raises(UnfitFileError, match=why):
+        read_text(source(tmp_path, "a.txt", content))
+
+
+def test_html_without_text_is_unfit(tmp_path):
+    """A page of scripts alone holds no text."""
+    with pytest.raises(UnfitFileError, match="no text"):
+        read_text(source(tmp_path, "a.html", b"<script>var x</script>"))
+
+
+class Service:
+    """Takes batches as the service would; a document that says REFUSE is refused."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, documents):
+        """Ingest."""
+        self.batches.append(documents)
+        for n, document in enumerate(documents):
+            if "REFUSE" in document.text:
+                raise InvalidArgument("It is refused.", metadata={"field": f"documents[{n}].text"})
+        return IngestResult([one.document_id for one in documents], len(documents), 1, 0, 1)
+
+
+def ingest(sources, service):
+    """What the report says after all of them."""
+    report = Report()
+    ingest_sources(sources, service, report)
+    return report
+
+
+def test_batches_are_bounded(tmp_path):
+    """No batch has too many documents or bytes, unless one document alone is larger."""
+    small = [source(tmp_path, f"s{n:03}.txt", b"x") for n in range(BATCH_DOCUMENTS + 1)]
+    large = [source(tmp_path, f"l{n}.txt", b"y" * (BATCH_BYTES + 1)) for n in range(2)]
+    service = Service()
+    report = ingest(small + large, service)
+    assert [len(batch) for batch in service.batches] == [BATCH_DOCUMENTS, 1, 1, 1]
+    assert report.document_count == len(small) + len(large)
+
+
+def test_documents_carry_source_and_title(tmp_path):
+    """Each document has its id, and says in its metadata where it comes from."""
+    service = Service()
+    ingest([source(tmp_path, "a.md", b"# Hello\n")], service)
+    ((document,),) = service.batches
+    assert document.document_id == "a.md"
+    assert document.metadata == {"source": str(tmp_path / "a.md"), "title": "Hello"}
+
+
+def test_refused_document_does_not_keep_others_out(tmp_path):
+    """One document that the service refuses is named; its neighbours get in."""
+    sources = [source(tmp_path, name, b"fine") for name in ("a.txt", "c.txt")]
+    sources.insert(1, source(tmp_path, "b.txt", b"REFUSE"))
+    report = ingest(sources, Service())
+    assert report.document_count == 2
+    assert [(file.path, file.why) for file in report.skipped] == [
+        (str(tmp_path / "b.txt"), "It is refused.")
+    ]
+
+
+def test_file_that_vanishes_is_named(tmp_path):
+    """A file that cannot be read when its turn comes is named, and the rest goes on."""
+    gone = Source(tmp_path / "gone.txt", "gone.txt", 5)
+    report = ingest([gone, source(tmp_path, "a.txt", b"x")], Service())
+    assert report.document_count == 1
+    assert report.skipped[0].path.endswith("gone.txt")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidArgument("No.", metadata={"field": "chunking.size"}),
+        InvalidArgument("No.", reason="SCOPE_INVALID", metadata={"scope": "x"}),
+        FailedPrecondition("No.", reason="EMBEDDING_MISMATCH"),
+    ],
+    ids=["chunking", "scope", "embedding"],
+)
+def test_what_is_no_documents_fault_ends_the_ingestion(tmp_path, error):
+    """An error that every document would meet is told once."""
+
+    def refuse(documents):
+        calls.append(documents)
+        raise error
+
+    calls = []
+    sources = [source(tmp_path, f"{n}.txt", b"x") for n in range(3)]
+    with pytest.raises(type(error)):
+        ingest(sources, refuse)
+    assert len(calls) == 1
