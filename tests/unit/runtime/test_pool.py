@@ -214,3 +214,51 @@ async def test_workers_end_when_their_host_goes():
     pool._zygote._lose()
     assert await pool._zygote.process.wait() == 0
     await pool.close()
+
+
+async def test_a_worker_that_cannot_be_made_is_an_error():
+    """Neither a worker that ends too early nor a refused fork leaves a caller waiting."""
+    async with WorkerPool(zygote="tests.unit.runtime.failing_zygote") as pool:
+        for _ in range(3):
+            with pytest.raises(ServiceError, match="No worker could be started") as caught:
+                await pool.acquire(DEFAULT)
+            assert caught.value.reason == Reason.RUN_WORKER_LOST
+
+
+async def test_a_stopped_pool_gives_no_worker():
+    """After close there is an error instead of another zygote."""
+    pool = WorkerPool()
+    await pool.start()
+    await pool.close()
+    with pytest.raises(ServiceError, match="The runtime is stopping"):
+        await pool.acquire(WorkerLimits(cpu_seconds=3))
+    assert not pool._zygote.workers
+
+
+async def test_a_zygote_that_cannot_be_replaced_is_tried_again(pool, monkeypatch):
+    """The loss is logged; the next run tries once more and says what is wrong."""
+    monkeypatch.setattr(pool, "_module", "tests.no_such_module")
+    await (await pool._spare).close()
+    os.kill(pool.zygote_pid, signal.SIGKILL)
+    await pool._watch
+    with pytest.raises(ServiceError, match="did not start"):
+        await pool.acquire(WorkerLimits(cpu_seconds=3))
+    monkeypatch.undo()
+    assert (await run(pool, "return 1", cpu_s=3)).value == 1
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
+async def test_closing_while_starting_leaves_nothing(turns):
+    """A pool that is closed at any moment of its start leaves no process and no descriptor."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    pool = WorkerPool()
+    task = asyncio.create_task(pool.start())
+    for _ in range(turns):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await pool.close()
+    # The child watcher of asyncio may hold a descriptor until its next turn.
+    await asyncio.sleep(0)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1

@@ -335,6 +335,16 @@ async def test_what_the_host_raises_ends_the_run(pool):
         await run(pool, "pcall(State.get, 'k') print('unreached')")
 
 
+async def test_a_time_out_of_the_host_s_own_is_not_the_run_s(pool):
+    """Only the run's deadline is RUN_TIME_LIMIT."""
+
+    async def fail(call):
+        raise TimeoutError("the host's")
+
+    with pytest.raises(TimeoutError, match="the host's"):
+        await run(pool, "State.get('k')", fail)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

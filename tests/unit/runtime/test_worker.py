@@ -8,6 +8,8 @@ import threading
 import pytest
 import pytest_asyncio
 
+from services.common.errors import ServiceError
+from services.runtime import runs
 from services.runtime import zygote as zygote_module
 from services.runtime.frames import Kind, pack
 from services.runtime.pool import WorkerPool
@@ -265,3 +267,20 @@ async def test_blocking_the_soft_limit_gains_one_second(hostile):
     """SIGXCPU can be ignored by a stranger, the kill behind it cannot."""
     ran = await run(hostile, "libc.signal(24, 1)\nwhile True: pass", cpu_s=0.5)
     assert ran.reason == "RUN_CPU_LIMIT"
+
+
+async def test_a_worker_that_hangs_up_and_stays_is_killed(hostile, monkeypatch):
+    """Closing the socket without ending gains a moment, not a life."""
+    monkeypatch.setattr(runs, "_EXIT_SECONDS", 0.1)
+    ran = await run(hostile, "sock.close()\nwhile True: pass")
+    assert ran.reason == "RUN_WORKER_LOST"
+    assert ran.error.metadata["status"] == str(-signal.SIGKILL)
+
+
+async def test_a_check_makes_no_calls(hostile):
+    """A worker that calls while it should only compile is ended."""
+    source = (
+        "sock.sendall(pack(Kind.CALL, b'\\x82\\xa6method\\xa3m/x\\xa4args\\x80'))\nreceive(sock)"
+    )
+    with pytest.raises(ServiceError, match="only checked made a call"):
+        await runs.check_script(hostile, source)
