@@ -224,6 +224,28 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         entries, token = _page(collections, request.page_token)
         return vector_pb2.ListCollectionsResponse(collections=entries, next_page_token=token)
 
+    def GetCollection(self, request, context):
+        """One made with an embedding."""
+        self.deployment.enter(request, context)
+        identity = vector_pb2.EmbeddingIdentity(provider="local", model="m", dimension=384)
+        collection = vector_pb2.Collection(
+            scope=request.scope,
+            collection_id=request.collection_id,
+            metric=vector_pb2.METRIC_DOT,
+            embedding=identity,
+        )
+        return vector_pb2.GetCollectionResponse(collection=collection)
+
+    def DeleteCollection(self, request, context):
+        """With seven records."""
+        self.deployment.enter(request, context)
+        return vector_pb2.DeleteCollectionResponse(deleted_count=7)
+
+    def DeleteScope(self, request, context):
+        """With eight records."""
+        self.deployment.enter(request, context)
+        return vector_pb2.DeleteScopeResponse(deleted_count=8)
+
     def UpsertVectors(self, request, context):
         """Ids, made where there are none."""
         self.deployment.enter(request, context)
@@ -274,6 +296,7 @@ def _record(name: str) -> vector_pb2.VectorRecord:
 def _found(vector: Any) -> vector_pb2.SearchResponse:
     hit = vector_pb2.Hit(record_id="r1", score=1.0, distance=0.0, vector=vector)
     hit.metadata["year"].int_value = 1999
+    hit.metadata["name"].string_value = "itself"
     return vector_pb2.SearchResponse(hits=[hit], exact=True, revision=5)
 
 

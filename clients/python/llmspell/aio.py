@@ -307,7 +307,7 @@ class AsyncClient(AsyncCaller):
     async def create_key(
         self, tenant_id: str, *, roles: Iterable[str] = (), display_name: str = ""
     ) -> t.CreatedKey:
-        """Make a key with the roles `reader`, `writer` (none given) or `admin`."""
+        """Make a key with the roles `reader`, `writer` or `admin` (none given)."""
         return await self._unary(_tenants.create_key(tenant_id, roles, display_name))
 
     def list_keys(self, tenant_id: str) -> AsyncIterator[t.ApiKey]:

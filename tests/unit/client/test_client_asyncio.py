@@ -49,6 +49,9 @@ async def test_vectors_and_documents(async_client):
     assert (await async_client.search("c", [1, 2]))[0].record_id == "r1"
     assert len(await async_client.batch_search("c", [[1], [2]])) == 2
     assert await async_client.delete_vectors("c", ["a"]) == 1
+    assert (await async_client.get_collection("c")).metric == "dot"
+    assert await async_client.delete_collection("c") == 7
+    assert await async_client.delete_scope("user:anna") == 8
     assert (await async_client.stats()).collection_count == 3
     assert (await async_client.ingest([Document("kettle", "d")])).chunk_count == 1
     assert (await async_client.retrieve("kettle"))[0].document_id == "d"

@@ -120,8 +120,20 @@ def test_vector_calls(client, deployment):
     assert [record.record_id for record in client.list_vectors("c")] == ["a", "b", "c"]
     assert [one.collection_id for one in client.list_collections()] == ["a", "b", "c"]
     assert client.delete_vectors("c", ["a", "b"]) == 2
+    kept = client.get_collection("c", scope="user:anna")
+    assert (kept.scope, kept.metric, kept.embedding.model) == ("user:anna", "dot", "m")
+    assert (client.delete_collection("c"), client.delete_scope("user:anna")) == (7, 8)
+    assert client.stats("user:anna").record_count == 21
+    assert deployment.requests[-1].scope == "user:anna"
     assert client.stats().record_count == 21
     assert deployment.requests[-1].scope == ""
+
+
+@pytest.mark.parametrize(("metric", "dimension"), [("euclid", 3), ("cosine", -1), ("l2", 2**32)])
+def test_collection_mistakes(client, metric, dimension):
+    """An unknown metric, or a dimension that cannot travel, is refused."""
+    with pytest.raises(InvalidArgument, match=r"metric|dimension"):
+        client.create_collection("c", dimension, metric=metric)
 
 
 def test_record_must_have_a_vector(client):
@@ -136,7 +148,7 @@ def test_search(client, deployment):
         "c", [1, 2], 3, filter={"lang": "en"}, threshold=0.5, exact=True, with_vectors=True
     )
     assert len(found) == 1
-    assert found[0].metadata == {"year": 1999}
+    assert found[0].metadata == {"name": "itself", "year": 1999}
     assert found[0].vector == array("f", [1, 2])
     assert (found.exact, found.revision, [hit.record_id for hit in found]) == (True, 5, ["r1"])
     options = deployment.requests[-1].options
