@@ -242,11 +242,11 @@ SCRIPTS = {
         {},
         "RUN_MEMORY_LIMIT",
     ),
-    "recursion": ("local function f() return 1 + f() end return f()", {}, "SCRIPT_FAILED"),
+    "recursion": ("local function f() return 1 + f() end return f()", {}, "RUN_MEMORY_LIMIT"),
     "output": ("while true do print(('x'):rep(1000)) end", {}, "RUN_OUTPUT_LIMIT"),
     "calls": ("while true do State.load('global', 'x') end", {}, "RUN_CALL_LIMIT"),
     "error": ("local t = nil\nreturn t.x", {}, "SCRIPT_FAILED"),
-    "bytecode": ("\x1bLuaT", {}, "SCRIPT_SYNTAX"),
+    "bytecode": ("\x1bLuaT", {}, "FIELD_INVALID"),
     "empty": ("  ", {}, "FIELD_REQUIRED"),
     "too long": ("-- " + "x" * 256 * 1024, {}, "LIMIT_EXCEEDED"),
     "more than allowed": ("return 1", limits(memory_bytes=2**40), "LIMIT_EXCEEDED"),
@@ -266,12 +266,11 @@ def test_bad_scripts(acme, case):
 
 
 def test_a_syntax_error_names_file_line_and_text(acme):
-    """The message says where it is, and shows the line."""
+    """The message says where it is, and what Lua does not understand."""
     source, _, _ = SCRIPTS["syntax"]
     _, _, message, metadata = acme.run(source, name="bad.lua")
     assert metadata["line"] == "3"
-    assert "bad.lua" in message
-    assert "x = = 2" in message
+    assert message == "bad.lua:3: unexpected symbol near '='"
 
 
 def test_output_before_a_failure_is_kept(acme):
@@ -287,14 +286,14 @@ def test_output_before_a_failure_is_kept(acme):
 def test_a_host_error_is_a_table(acme):
     """A refused call arrives in Lua as a table with code, reason, message and metadata."""
     source = """
-      local ok, e = pcall(RAG.search, 'x', {collection = '../x'})
+      local ok, e = pcall(RAG.search, 'x', {k = 1001})
       return {ok = ok, code = e.code, reason = e.reason, message = e.message}
     """
     events = acme.call(acme.script.RunScript, script_pb2.RunScriptRequest(source=source))
     result = json.loads([event.result.json for event in events][-1])
     assert result["ok"] is False
-    assert (result["code"], result["reason"]) == ("INVALID_ARGUMENT", "FIELD_INVALID")
-    assert "collection_id" in result["message"]
+    assert (result["code"], result["reason"]) == ("INVALID_ARGUMENT", "LIMIT_EXCEEDED")
+    assert "1000" in result["message"]
 
 
 def test_cancelling_ends_the_run(deployment, acme):

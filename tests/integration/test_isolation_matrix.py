@@ -5,8 +5,6 @@ The tables are checked against the contract: a new method fails the first test u
 
 from __future__ import annotations
 
-import itertools
-
 import grpc
 import pytest
 from google.protobuf import message_factory
@@ -292,12 +290,8 @@ def contexts(deployment):
     }
 
 
-@pytest.mark.parametrize(
-    ("service", "bad"),
-    itertools.product(
-        sorted(OWNERS), ["none", "empty", "forged", "altered", "cut", "expired", "twice"]
-    ),
-)
+@pytest.mark.parametrize("service", sorted(OWNERS))
+@pytest.mark.parametrize("bad", ["none", "empty", "forged", "altered", "cut", "expired", "twice"])
 def test_inner_processes_take_calls_from_the_gateway_only(deployment, service, bad):
     """Past the gateway, every method of every service refuses a call without a good context."""
     inner = Caller(deployment.inner_address(OWNERS[service]))

@@ -30,7 +30,7 @@ class Writer(threading.Thread):
     """Writes pairs of items and single records until told to stop, and keeps a ledger."""
 
     def __init__(self, up, tenant: str, number: int) -> None:
-        super().__init__(name=f"{tenant}-{number}")
+        super().__init__(name=f"{tenant}-{number}", daemon=True)
         self.tenant = tenant
         self.number = number
         self.acknowledged: list[int] = []
