@@ -57,7 +57,7 @@ def docs(tmp_path):
     """Two documents and one that cannot be read."""
     folder = tmp_path / "docs"
     folder.mkdir()
-    (folder / "kettle.md").write_text("# The kettle\nIt is above the sink.\n", "utf-8")
+    (folder / "kettle.MD").write_text("# The kettle\nIt is above the sink.\n", "utf-8")
     (folder / "lamp.html").write_text("<title>Lamp</title><p>It is on the desk.</p>", "utf-8")
     (folder / "latin.txt").write_bytes(b"caf\xe9")
     return folder
@@ -125,12 +125,12 @@ def test_state_delete(run):
 
 def test_ingest_names_what_it_skips(run, docs):
     """Documents get in; a file that cannot be read is named, and the exit code is 1."""
-    done = run("rag", "ingest", docs, docs / "absent.md", "--json")
+    done = run("rag", "ingest", docs, docs / "absent.MD", "--json")
     assert done.exit_code == ExitCode.PARTIAL
     report = json.loads(done.stdout)
     assert (report["document_count"], report["chunk_count"]) == (2, 2)
     assert [os.path.basename(file["path"]) for file in report["skipped"]] == [  # noqa: PTH119
-        "absent.md",
+        "absent.MD",
         "latin.txt",
     ]
     assert "not UTF-8" in done.stderr
@@ -141,7 +141,7 @@ def test_ingest_carries_its_options(run, docs, deployment):
     """Collection, scope, chunking, provider and tenant reach the service."""
     options = ["--collection", "c", "--scope", "user:a", "--provider", "p", "--tenant", "globex"]
     chunking = ["--chunk-unit", "tokens", "--chunk-size", "64", "--overlap", "0"]
-    done = run("rag", "ingest", docs / "kettle.md", *options, *chunking)
+    done = run("rag", "ingest", docs / "kettle.MD", *options, *chunking)
     assert done.exit_code == 0
     assert done.stdout.startswith("1 documents in 1 chunks")
     (request,) = deployment.requests
@@ -149,7 +149,7 @@ def test_ingest_carries_its_options(run, docs, deployment):
     assert (request.chunking.size, request.chunking.HasField("overlap")) == (64, True)
     assert deployment.tenants_seen == ["globex"]
     (document,) = request.documents
-    assert document.document_id == "kettle.md"
+    assert document.document_id == "kettle.MD"
     assert document.metadata["title"].string_value == "The kettle"
 
 
@@ -166,7 +166,7 @@ def test_search_shows_passages(run, docs):
     shown = run("rag", "search", "above", "-k", 3)
     assert shown.exit_code == 0
     first, second, *_ = shown.stdout.splitlines()
-    assert first == f" 1  0.750  {docs / 'kettle.md'}  The kettle"
+    assert first == f" 1  0.750  {docs / 'kettle.MD'}  The kettle"
     assert second == "    # The kettle It is above the sink."
     found = json.loads(run("rag", "search", "above", "--json").stdout)
     assert found["passages"][0]["metadata"]["title"] == "The kettle"

@@ -14,11 +14,11 @@ from services.gateway.cli.ingestion import BATCH_BYTES, BATCH_DOCUMENTS, Report,
 @pytest.fixture
 def folder(tmp_path):
     """A folder with files of every kind."""
-    for name in ("b.md", "a.txt", "sub/c.rst", "sub/deep/d.HTML", "e.htm", "f.pdf", "g.py"):
+    for name in ("b.MD", "a.txt", "sub/c.rst", "sub/deep/d.HTML", "e.htm", "f.pdf", "g.py"):
         path = tmp_path / "docs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"text of {name}", "utf-8")
-    for name in (".hidden.md", ".git/x.md"):
+    for name in (".hidden.MD", ".git/x.MD"):
         path = tmp_path / "docs" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("hidden", "utf-8")
@@ -33,14 +33,14 @@ def ids(sources):
 def test_folder_means_its_documents(folder):
     """Folders give what they hold, deep, in order, without other kinds and hidden names."""
     sources, skipped = find_sources([folder])
-    assert ids(sources) == ["a.txt", "b.md", "e.htm", "sub/c.rst", "sub/deep/d.HTML"]
+    assert ids(sources) == ["a.txt", "b.MD", "e.htm", "sub/c.rst", "sub/deep/d.HTML"]
     assert skipped == []
 
 
 def test_file_means_itself(folder):
     """A file that is named is ingested under its name, hidden or not."""
-    sources, skipped = find_sources([folder / "a.txt", folder / ".hidden.md"])
-    assert ids(sources) == ["a.txt", ".hidden.md"]
+    sources, skipped = find_sources([folder / "a.txt", folder / ".hidden.MD"])
+    assert ids(sources) == ["a.txt", ".hidden.MD"]
     assert skipped == []
 
 
@@ -69,7 +69,7 @@ def test_unfit_paths_are_named(folder, tmp_path):
         file.truncate(DOCUMENT_BYTES_MAX + 1)
     pipe = tmp_path / "pipe.txt"
     os.mkfifo(pipe)
-    paths = [tmp_path / "absent.md", folder / "f.pdf", large, pipe]
+    paths = [tmp_path / "absent.MD", folder / "f.pdf", large, pipe]
     sources, skipped = find_sources(paths)
     assert sources == []
     assert [file.path for file in skipped] == [str(path) for path in paths]
@@ -82,10 +82,10 @@ def test_unfit_paths_are_named(folder, tmp_path):
 
 def test_broken_link_is_named(folder):
     """A link that leads nowhere is named, and the rest goes on."""
-    (folder / "broken.md").symlink_to("nowhere")
+    (folder / "broken.MD").symlink_to("nowhere")
     sources, (skipped,) = find_sources([folder])
     assert len(sources) == 5
-    assert skipped.path.endswith("broken.md")
+    assert skipped.path.endswith("broken.MD")
 
 
 def source(tmp_path, name, content):
@@ -100,7 +100,7 @@ def source(tmp_path, name, content):
     [
         ("a.txt", b"plain\n", "a", "plain\n"),
         ("bom.txt", b"\xef\xbb\xbfplain", "bom", "plain"),
-        ("a.md", b"intro\n\n## The *title* ##\n", "The *title*", "intro\n\n## The *title* ##\n"),
+        ("a.MD", b"intro\n\n## The *title* ##\n", "The *title*", "intro\n\n## The *title* ##\n"),
         ("a.rst", b"=====\nTitle\n=====\nx", "Title", "=====\nTitle\n=====\nx"),
         ("b.rst", b"no heading", "b", "no heading"),
         ("a.html", b"<title>T &amp; U</title><p>x", "T & U", "x"),
@@ -163,10 +163,10 @@ def test_batches_are_bounded(tmp_path):
 def test_documents_carry_source_and_title(tmp_path):
     """Each document has its id, and says in its metadata where it comes from."""
     service = Service()
-    ingest([source(tmp_path, "a.md", b"# Hello\n")], service)
+    ingest([source(tmp_path, "a.MD", b"# Hello\n")], service)
     ((document,),) = service.batches
-    assert document.document_id == "a.md"
-    assert document.metadata == {"source": str(tmp_path / "a.md"), "title": "Hello"}
+    assert document.document_id == "a.MD"
+    assert document.metadata == {"source": str(tmp_path / "a.MD"), "title": "Hello"}
 
 
 def test_refused_document_does_not_keep_others_out(tmp_path):

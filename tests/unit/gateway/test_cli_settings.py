@@ -166,9 +166,7 @@ def test_config_check_of_no_file(tmp_path):
     assert "absent.toml" in failed.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [["bogus"], ["--bogus"], ["rag", "search"], ["state", "bogus"]]
-)
+@pytest.mark.parametrize("arguments", ["bogus", "--bogus", "rag search", "state bogus"])
 def test_usage_mistakes(arguments):
     """A wrong command line is exit code 2."""
     assert run(*arguments.split()).exit_code == ExitCode.USAGE
