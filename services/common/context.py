@@ -159,7 +159,7 @@ def read_key(path: Path) -> bytes:
 def _bad_key_file(path: Path, why: str) -> ServiceError:
     return ServiceError(
         Reason.CONFIG_INVALID,
-        f"The context key cannot be read from {path}: {why}. "
+        f"The context key (deployment.context_key_file) cannot be read from {path}: {why}. "
         "Write 64 hexadecimal digits into it (`openssl rand -hex 32`).",
         key="deployment.context_key_file",
         file=path,

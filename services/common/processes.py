@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -32,7 +33,7 @@ DIE_WITH_PARENT = "LLMSPELL_DIE_WITH_PARENT"
 _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _RESTART_DELAY_MAX_S = 5.0
-_HEALTHY_AFTER_S = 10.0
+_HEALTHY_AFTER_S = 1.0
 _KILL_AFTER_S = 10.0
 _LOG_BYTES_MAX = 16 * 1024 * 1024
 
@@ -66,8 +67,11 @@ class _Child:
     name: str
     address: str
     process: asyncio.subprocess.Process | None = None
-    started: float = 0.0
+    ready: float = 0.0
+    """When it began to serve, on the monotonic clock; 0 while it starts."""
     quick_deaths: int = 0
+    log_start: int = 0
+    """Where in its log the words of the present process begin."""
 
 
 @dataclass(slots=True)
@@ -79,7 +83,6 @@ class Processes:
     """The gateway's."""
     operator_key: str
     children: dict[str, _Child] = field(default_factory=dict)
-    stopping: bool = False
 
     def pid(self, name: str) -> int:
         """The process id of one of them at this moment."""
@@ -108,6 +111,7 @@ async def running(
             start.
     """
     place = Place(data.absolute())
+    _refuse_taken(address)
     lock = _hold(place)
     sockets = Path(tempfile.mkdtemp(prefix="llmspell-"))
     processes = Processes(place, address, _secret(place, "operator.key", _operator_key))
@@ -125,13 +129,30 @@ async def running(
         ]
         yield processes
     finally:
-        processes.stopping = True
         for supervisor in supervisors:
             supervisor.cancel()
+        # Each may just be starting a process; that one has to be stopped as well.
+        await asyncio.gather(*supervisors, return_exceptions=True)
         await _stop(processes)
         place.run_file.unlink(missing_ok=True)
         shutil.rmtree(sockets, ignore_errors=True)
         os.close(lock)
+
+
+def _refuse_taken(address: str) -> None:
+    """Say so where the gateway's port has an owner: asked for its health, that one would answer."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            raise ServiceError(
+                Reason.ADDRESS_IN_USE,
+                f"{address} cannot be listened on: {error.strerror}. Stop what listens there, or "
+                "choose another port with --port.",
+                address=address,
+            ) from None
 
 
 def _hold(place: Place) -> int:
@@ -162,11 +183,27 @@ def _hold(place: Place) -> int:
 def _secret(place: Place, name: str, make: Callable[[], str]) -> str:
     """A secret of the deployment, made at the first start and kept for its owner alone."""
     file = place.secret(name)
-    if not file.exists():
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w") as target:
-            target.write(make() + "\n")
-    return file.read_text("ascii").strip()
+    try:
+        if not file.exists():
+            _write_secret(file, make() + "\n")
+        return file.read_text("ascii").strip()
+    except OSError as error:
+        raise ServiceError(
+            Reason.STORE_NOT_WRITABLE,
+            f"The secret {file} cannot be read or written: {error.strerror}.",
+            path=file,
+        ) from None
+
+
+def _write_secret(file: Path, text: str) -> None:
+    """Whole or not at all: half a key, kept for ever, would keep the deployment from starting."""
+    aside = file.with_suffix(".new")
+    descriptor = os.open(aside, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as target:
+        target.write(text)
+        target.flush()
+        os.fsync(descriptor)
+    aside.replace(file)
 
 
 def _operator_key() -> str:
@@ -199,7 +236,10 @@ async def _start(child: _Child, place: Place, environment: Mapping[str, str]) ->
     path = place.log(child.name)
     if path.exists() and path.stat().st_size > _LOG_BYTES_MAX:
         path.replace(path.with_suffix(".log.1"))
+    # Before it is tried: a start that fails must count as a quick death.
+    child.ready = 0.0
     with path.open("ab") as log:
+        child.log_start = log.tell()
         child.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -211,7 +251,6 @@ async def _start(child: _Child, place: Place, environment: Mapping[str, str]) ->
             # Ctrl-C is for the supervisor, which then stops them in order.
             start_new_session=True,
         )
-    child.started = time.monotonic()
 
 
 async def _until_ready(processes: Processes) -> None:
@@ -229,6 +268,7 @@ async def _ready(child: _Child, place: Place) -> None:
             with suppress(grpc.aio.AioRpcError):
                 answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    child.ready = time.monotonic()
                     return
             await asyncio.sleep(_POLL_S)
     raise ServiceError(
@@ -248,8 +288,10 @@ _QUICK = (
 
 
 def _cannot_start(child: _Child, place: Place) -> ServiceError:
-    """The last words of a process, from its log."""
-    lines = place.log(child.name).read_text("utf-8", "replace").splitlines()[-50:]
+    """The last words of a process, from its log; never those of an earlier one."""
+    with place.log(child.name).open("rb") as log:
+        log.seek(child.log_start)
+        lines = log.read().decode("utf-8", "replace").splitlines()[-50:]
     for line in reversed(lines):
         with suppress(ValueError):
             event = json.loads(line)
@@ -270,18 +312,20 @@ async def _supervise(
         assert child.process is not None
         code = await child.process.wait()
         died = time.monotonic()
-        lived_long = died - child.started > _HEALTHY_AFTER_S
+        lived_long = child.ready > 0 and died - child.ready > _HEALTHY_AFTER_S
         child.quick_deaths = 0 if lived_long else child.quick_deaths + 1
         report(child.name, f"ended ({_words(code)}), starting it again")
         if child.quick_deaths > 1 or code == EXIT_CANNOT_START:
-            await asyncio.sleep(min(0.1 * 2**child.quick_deaths, _RESTART_DELAY_MAX_S))
-        await _start(child, processes.place, environment)
+            # The exponent has an end too: 2**1024 is no float, and this may go on for days.
+            delay = 0.1 * 2 ** min(child.quick_deaths, 10)
+            await asyncio.sleep(min(delay, _RESTART_DELAY_MAX_S))
         try:
+            await _start(child, processes.place, environment)
             await _ready(child, processes.place)
-        except ServiceError as error:
-            report(child.name, error.message)
+            _write_run_file(processes)
+        except (ServiceError, OSError) as error:  # no processes or no disk left: try again
+            report(child.name, str(error))
             continue
-        _write_run_file(processes)
         report(child.name, f"serving again after {time.monotonic() - died:.1f} s")
 
 

@@ -41,7 +41,7 @@ def to_trailer(error: ServiceError) -> tuple[str, bytes]:
         info.metadata[name] = kept
         room -= len(kept.encode())
     detail = any_pb2.Any()
-    detail.Pack(info)
+    detail.Pack(info, deterministic=True)  # each relay packs again; the bytes stay the same
     status = status_pb2.Status(
         code=status_code(error.reason).value[0], message=short(error.message), details=[detail]
     )

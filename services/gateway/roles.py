@@ -11,7 +11,7 @@ _WRITER = _READER | {"state.write", "vector.write", "rag.write", "script.run"}
 _ADMIN = _WRITER | {"vector.admin"}
 
 ROLES = {"reader": _READER, "writer": _WRITER, "admin": _ADMIN}
-DEFAULT_ROLE = "writer"
+DEFAULT_ROLE = "admin"
 OPERATOR_PERMISSIONS = ("*",)
 
 

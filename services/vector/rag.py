@@ -172,19 +172,19 @@ class Rag:
     ) -> Retrieved:
         """The passages nearest to a text.
 
-        Where no collection is named and nothing was ingested yet, there are none.
+        The default collection counts as empty where nothing was ingested into it yet.
 
         Raises:
             ServiceError: FIELD_REQUIRED, LIMIT_EXCEEDED, COLLECTION_NOT_FOUND, EMBEDDING_MISMATCH,
                 PROVIDER_UNAVAILABLE, and what `VectorStorage.search` raises.
         """
         _check_question(question.text)
+        collection_id = collection_id or DEFAULT_COLLECTION
         try:
-            collection, revision = await self._storage.get_collection(
-                tenant, scope, collection_id or DEFAULT_COLLECTION
-            )
+            collection, revision = await self._storage.get_collection(tenant, scope, collection_id)
         except ServiceError as error:
-            if error.reason == Reason.COLLECTION_NOT_FOUND and not collection_id:
+            absent = error.reason == Reason.COLLECTION_NOT_FOUND
+            if absent and collection_id == DEFAULT_COLLECTION:
                 stats = await self._storage.stats(tenant, scope)
                 return Retrieved(passages=[], exact=True, revision=stats.revision)
             raise

@@ -31,7 +31,8 @@ BATCH_DOCUMENTS = 64
 BATCH_BYTES = 32 * 1024
 """About 70 chunks, which take a second or so to embed; far below the limits of a request."""
 
-_PLAIN_LINES = 10
+_PLAIN_LINES = 5
+_PLAIN_WIDTH = 40
 
 
 @dataclass(slots=True)
@@ -159,7 +160,7 @@ def _progress(sources: list[Source]) -> Iterator[Advance]:
 
 
 def _plain_progress(total: int) -> Advance:
-    """A line each time another tenth is done."""
+    """A line with a bar each time another part is done; for a pipe or a log."""
     done = 0
 
     def advance(documents: int, _: int) -> None:
@@ -167,6 +168,7 @@ def _plain_progress(total: int) -> Advance:
         before = done * _PLAIN_LINES // max(total, 1)
         done += documents
         if done * _PLAIN_LINES // max(total, 1) > before:
-            say(f"{done}/{total} documents")
+            filled = done * _PLAIN_WIDTH // max(total, 1)
+            say(f"  {'#' * filled:.<{_PLAIN_WIDTH}} {done}/{total} documents")
 
     return advance

@@ -274,7 +274,7 @@ async def test_any_other_request_id_is_replaced(world, sent):
 
 
 async def test_two_request_ids_are_none(world):
-    """Which of them would it be?"""
+    """Which of them it would be, nobody could tell."""
     twice = ((REQUEST_ID_KEY, "a"), (REQUEST_ID_KEY, "b"))
     context = await world.as_key(world.keys["acme"], None, *twice)
     assert context.request_id not in {"a", "b"}

@@ -24,7 +24,6 @@ class Asked:
         self.clock = FakeClock()
         self.registry = Registry(self.state, self.clock)
         self.servicer = TenantServicer(self.registry, self.state, self.clock)
-        set_context(OPERATOR)
 
     async def __call__(self, name, **fields):
         set_context(OPERATOR)
