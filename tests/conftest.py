@@ -2,6 +2,9 @@
 
 import os
 
+# Before usearch, which is otherwise the first to bring parts of libstdc++ into the process: its
+# copies then stand for the machine's, and loading onnxruntime crashes. A service loads grpc first.
+import grpc  # noqa: F401
 import hypothesis
 import pytest
 

@@ -102,3 +102,10 @@ def test_services_do_not_read_the_wall_clock(path):
             assert call not in {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow"}, (
                 f"{tree.short(path)}:{node.lineno} uses {call}"
             )
+
+
+def test_the_vector_process_can_load_all_its_libraries():
+    """Onnxruntime crashes where usearch was loaded before grpc; the process has them in order."""
+    code = "import services.vector.__main__, onnxruntime"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tree.ROOT, check=False)
+    assert done.returncode == 0
