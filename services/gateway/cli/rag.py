@@ -81,7 +81,12 @@ def ingest(
                 provider=provider,
             )
 
-        ingest_sources(sources, send, report)
+        try:
+            ingest_sources(sources, send, report)
+        except BaseException:
+            done, total = report.document_count, len(sources)
+            say(f"{done} of {total} documents are in; ingesting again replaces them.")
+            raise
     _show_report(report, as_json=as_json)
 
 

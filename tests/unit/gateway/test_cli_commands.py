@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from llmspell._profile import write_profile
 from llmspell.v1 import process_pb2
 from typer.testing import CliRunner
 
+from services.gateway.cli.admin import _duration
 from services.gateway.cli.main import app
 from services.gateway.cli.output import ExitCode
 from tests.fake_deployment import KEY, Deployment, serving
@@ -158,6 +160,44 @@ def test_ingest_of_nothing(run, tmp_path):
     empty = run("rag", "ingest", tmp_path)
     assert empty.exit_code == ExitCode.PARTIAL
     assert "nothing to ingest" in empty.stderr
+
+
+def test_ingest_that_stops_says_how_far_it_came(run, tmp_path, deployment):
+    """Where the service goes away in the middle, what is in already is told."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("x" * 40_000, "utf-8")
+    deployment.fail_next("IngestDocuments", 4, grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
+    deployment.failures["IngestDocuments"].insert(0, lambda _: None)
+    stopped = run("rag", "ingest", tmp_path / "a.txt", tmp_path / "b.txt", "--json")
+    assert stopped.exit_code == ExitCode.UNREACHABLE
+    assert stopped.stdout == ""
+    assert "1 of 2 documents are in" in stopped.stderr
+
+
+def test_ingest_on_a_terminal_shows_a_bar(environment, docs):
+    """A person sees a bar with documents, bytes, rate and time left; stdout has the result only."""
+    screen, terminal = pty.openpty()
+    names = {**environment, "TERM": "xterm"}
+    arguments = ["rag", "ingest", str(docs / "kettle.MD"), "--json"]
+    with command(names, *arguments, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        while part := _read_screen(screen):
+            shown += part
+        report, _ = process.communicate(timeout=30)
+    os.close(screen)
+    assert process.returncode == 0
+    assert json.loads(report)["document_count"] == 1
+    assert b"ingesting" in shown
+    assert b"1/1 documents" in shown
+
+
+def _read_screen(screen):
+    """What a terminal got; empty at its end, which Linux tells by an error."""
+    try:
+        return os.read(screen, 65536)
+    except OSError:
+        return b""
 
 
 def test_search_shows_passages(run, docs):
@@ -319,6 +359,24 @@ def test_keys(run):
     assert json.loads(run("key", "revoke", "k0", "--json").stdout)["revoked"] is False
 
 
+def test_lists_of_nothing(run):
+    """An empty list is said to be empty, on stderr."""
+    for arguments in (["tenant", "list"], ["key", "list", "--tenant", "acme"]):
+        empty = run(*arguments)
+        assert (empty.exit_code, empty.stdout) == (0, "")
+        assert "llmspell" in empty.stderr
+    assert "no key nope" in run("key", "revoke", "nope").stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s"), (59.9, "59 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90000, "1 d 1 h")],
+)
+def test_uptime_is_told_in_two_units(seconds, shown):
+    """A length of time reads as a person would say it."""
+    assert _duration(seconds) == shown
+
+
 def test_health(run, deployment):
     """Four that serve are exit code 0; one that does not is 1."""
     shown = run("health")
@@ -457,9 +515,7 @@ def command(environment, *arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "services.gateway.cli.main", *arguments],
         env=names,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 
