@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,14 @@ class Folder:
         """
         if self._created():
             return
-        for folder in (self.path, self.path.parent):
-            _flush(folder)
-        os.pwrite(self._lock, _CREATED, 0)
-        os.fsync(self._lock)
+        try:
+            _flush(self.path)
+            with suppress(PermissionError):  # a parent that is not ours to read was there before
+                _flush(self.path.parent)
+            os.pwrite(self._lock, _CREATED, 0)
+            os.fsync(self._lock)
+        except OSError as error:
+            raise not_writable(self.path, error) from error
 
     def release(self) -> None:
         """Let others have the folder."""

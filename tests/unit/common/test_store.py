@@ -565,6 +565,21 @@ def test_lmdb_that_refuses(path, monkeypatch, error, reason):
     opened(path).close()
 
 
+def test_folder_that_cannot_be_flushed(path, monkeypatch):
+    """A new store whose name may not be on disk is refused; the parent may be another's."""
+
+    def fail(folder):
+        raise PermissionError(errno.EACCES, "no", str(folder))
+
+    flush = datafile._flush
+    monkeypatch.setattr(datafile, "_flush", fail)
+    assert refusal(path)[0] == Reason.STORE_NOT_WRITABLE
+    monkeypatch.setattr(
+        datafile, "_flush", lambda folder: flush(folder) if folder == path else fail(folder)
+    )
+    opened(path).close()
+
+
 async def test_file_of_another_lmdb(path):
     """A file of a format that this LMDB does not know is refused."""
     file = await filled(path, 3)
