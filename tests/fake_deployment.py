@@ -506,8 +506,8 @@ _SERVICES = ("Process", "Rag", "Script", "State", "Tenant", "Vector")
 
 
 @contextmanager
-def serving(deployment: Deployment) -> Iterator[str]:
-    """A server with all services, health and reflection; its address."""
+def serving(deployment: Deployment, *, reflected: bool = True) -> Iterator[str]:
+    """A server with all services, health and, unless told otherwise, reflection; its address."""
     with ThreadPoolExecutor(max_workers=4) as workers:
         server = grpc.server(workers, options=(("grpc.so_reuseport", 0),))
         process_pb2_grpc.add_ProcessServiceServicer_to_server(ProcessServicer(deployment), server)
@@ -520,7 +520,8 @@ def serving(deployment: Deployment) -> Iterator[str]:
         liveness.set("", health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(liveness, server)
         names = [f"llmspell.v1.{name}Service" for name in _SERVICES]
-        reflection.enable_server_reflection((*names, health.SERVICE_NAME), server)
+        if reflected:
+            reflection.enable_server_reflection((*names, health.SERVICE_NAME), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:

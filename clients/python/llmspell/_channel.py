@@ -122,9 +122,10 @@ def service_config() -> str:
     ]
     policy = {
         "maxAttempts": _TRIES,
-        "initialBackoff": "0.1s",
-        "maxBackoff": "1s",
-        "backoffMultiplier": 3,
+        # Together about as long as a process that died takes to be back.
+        "initialBackoff": "0.3s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 5,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
     return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]})

@@ -43,7 +43,7 @@ class ExitCode(IntEnum):
     REFUSED = 4
     """The key is missing, unknown or not allowed to do this."""
     NOT_FOUND = 5
-    """What was named is not there."""
+    """What was named is not there, or not offered."""
     INVALID = 6
     """An argument is unfit, or a script does not compile."""
     LIMIT = 7
@@ -69,6 +69,7 @@ _EXIT_CODES = {
     "RESOURCE_EXHAUSTED": ExitCode.LIMIT,
     "DEADLINE_EXCEEDED": ExitCode.LIMIT,
     "UNAVAILABLE": ExitCode.UNREACHABLE,
+    "UNIMPLEMENTED": ExitCode.NOT_FOUND,
 }
 _ADVICE = {
     "SERVICE_UNAVAILABLE": "Start one with `llmspell up`, or name another with --address.",

@@ -86,10 +86,23 @@ def _session(context: typer.Context, tenant: str | None) -> Iterator[_Session]:
     with _open_channel(connection.address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         try:
-            names = list(database.get_services())
+            names = _service_names(database)
             yield _Session(channel, connection.metadata(), names, DescriptorPool(database))
         except grpc.RpcError as error:
             raise from_rpc(error, connection.address) from None
+
+
+def _service_names(database: Any) -> list[str]:
+    import grpc  # noqa: PLC0415  (slow to import)
+    from llmspell.errors import Unimplemented  # noqa: PLC0415
+
+    try:
+        return list(database.get_services())
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            message = "The server does not describe its methods: its `reflection` setting is off."
+            raise Unimplemented(message) from None
+        raise
 
 
 def _connection(context: typer.Context, tenant: str | None) -> Any:

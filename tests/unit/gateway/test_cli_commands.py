@@ -408,6 +408,14 @@ def test_rpc_list(run):
     }
 
 
+def test_rpc_without_reflection(run, deployment):
+    """A server that does not describe itself is said not to."""
+    with serving(deployment, reflected=False) as silent:
+        failed = run("--address", silent, "rpc", "list")
+    assert failed.exit_code == ExitCode.NOT_FOUND
+    assert "reflection" in failed.stderr
+
+
 @pytest.mark.parametrize(
     "method",
     [
