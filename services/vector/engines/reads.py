@@ -27,8 +27,9 @@ from services.vector.refusals import collection_not_found
 EXAMINED_MAX = 2000
 """Records that one page of a list looks at, so that a filter that fits few of them cannot hold up
 other calls. The page then ends early."""
-PAGE_BYTES_MAX = 4 * MIB
-"""Vectors, metadata and text after which a page ends, so that it fits into a message."""
+PAGE_BYTES_MAX = 3 * MIB
+"""Vectors, metadata and text after which a page ends. It then fits into the 4 MiB that a gRPC
+client takes unless told otherwise."""
 
 _decode = msgspec.msgpack.Decoder(dict).decode
 
