@@ -145,8 +145,10 @@ def _check_and_exit(folder: Path, acknowledged: Sequence[str], checker: Checker)
     signal.alarm(CHECK_SECONDS)
     try:
         checker(folder, acknowledged)
-    except BaseException:  # noqa: BLE001  (whatever it is, it is reported, and the child ends)
-        os.write(2, traceback.format_exc().encode())
+    except BaseException as error:  # noqa: BLE001  (whatever it is, it is told, and the child ends)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        words = "".join(traceback.format_exception_only(error)).strip()
+        os.write(2, f"{words} ({where.name}: {where.line})".encode())
         os._exit(1)
     os._exit(0)
 
