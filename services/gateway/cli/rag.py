@@ -152,7 +152,8 @@ def _show_report(report: Report, *, as_json: bool) -> None:
     else:
         rate = report.chunk_count / report.elapsed_s if report.elapsed_s else 0
         show_line(
-            f"{report.document_count} documents in {report.chunk_count} chunks, "
+            f"{_count(report.document_count, 'document')} in "
+            f"{_count(report.chunk_count, 'chunk')}, "
             f"{report.cached_count} of them from the cache, in {report.elapsed_s:.1f} s "
             f"({rate:.0f} chunks/s)"
         )
@@ -162,6 +163,10 @@ def _show_report(report: Report, *, as_json: bool) -> None:
         if not report.skipped:
             say("There was nothing to ingest.")
         raise typer.Exit(ExitCode.PARTIAL)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _parse_filter(text: str) -> Any:

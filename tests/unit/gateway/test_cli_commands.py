@@ -145,7 +145,7 @@ def test_ingest_carries_its_options(run, docs, deployment):
     chunking = ["--chunk-unit", "tokens", "--chunk-size", "64", "--overlap", "0"]
     done = run("rag", "ingest", docs / "kettle.MD", *options, *chunking)
     assert done.exit_code == 0
-    assert done.stdout.startswith("1 documents in 1 chunks")
+    assert done.stdout.startswith("1 document in 1 chunk, ")
     (request,) = deployment.requests
     assert (request.collection_id, request.scope, request.provider) == ("c", "user:a", "p")
     assert (request.chunking.size, request.chunking.HasField("overlap")) == (64, True)
