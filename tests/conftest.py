@@ -8,7 +8,7 @@ import grpc  # noqa: F401
 import hypothesis
 import pytest
 
-KEPT = {"LLMSPELL_CRASH_IMAGES"}
+KEPT = {"LLMSPELL_CRASH_IMAGES", "LLMSPELL_CRASH_SEED"}
 
 for name in list(os.environ):
     if (name.startswith("LLMSPELL") and name not in KEPT) or name == "OPENAI_API_KEY":
