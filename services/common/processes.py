@@ -281,7 +281,7 @@ async def _ready(child: _Child, place: Place) -> None:
 
 _QUICK = (
     ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 50),
     ("grpc.enable_http_proxy", 0),
 )
@@ -325,6 +325,8 @@ async def _supervise(
             _write_run_file(processes)
         except (ServiceError, OSError) as error:  # no processes or no disk left: try again
             report(child.name, str(error))
+            if child.process.returncode is None:  # it lives and does not answer
+                child.process.kill()
             continue
         report(child.name, f"serving again after {time.monotonic() - died:.1f} s")
 

@@ -28,7 +28,8 @@ CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     # A process that was killed is back within a second; do not wait longer to notice.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    # How long one attempt may take, in spite of the name.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 500),
     # Each process calls its own peers, never through somebody's proxy.
     ("grpc.enable_http_proxy", 0),

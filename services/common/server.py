@@ -7,9 +7,9 @@ close the engine, exit 0.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import ctypes
-import itertools
 import logging
 import os
 import signal
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 EXIT_CANNOT_START = 78
 """The process was refused by its configuration or its data folder; starting it again will not
 help (EX_CONFIG of sysexits)."""
+
+EXIT_SOFTWARE = 70
+"""Something that must not fail has failed; the log has it (EX_SOFTWARE)."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -79,10 +82,11 @@ Build = Callable[[Settings], Awaitable[Parts]]
 
 def main(name: str, build: Build) -> int:
     """The body of each `__main__`: run the process until a signal; its exit code."""
+    arguments = _arguments(name)
     start_logging(name, "info")
     _die_with_parent()
     try:
-        settings = load_settings(_settings_file(), os.environ, _overrides(sys.argv[1:]))
+        settings = load_settings(arguments.config, os.environ, arguments.set)
         start_logging(name, settings.telemetry.log_level)
         asyncio.run(_run(name, settings, build))
     except ServiceError as error:
@@ -146,7 +150,11 @@ async def _until_stopped(
 
 
 async def _as_coroutine(start: Callable[[], Awaitable[None]]) -> None:
-    await start()
+    try:
+        await start()
+    except Exception as error:
+        log.critical("a background loop failed; the process ends", exc_info=error)
+        sys.exit(EXIT_SOFTWARE)
 
 
 def _bind(server: grpc.aio.Server, address: str) -> None:
@@ -168,14 +176,8 @@ async def _set_health(servicer: Any, services: Sequence[str], status: int) -> No
         await servicer.set(name, status)
 
 
-def _settings_file() -> Path | None:
-    """From `--config FILE`, else `LLMSPELL_CONFIG`, else none."""
-    arguments = sys.argv[1:]
-    if "--config" in arguments[:-1]:
-        return Path(arguments[arguments.index("--config") + 1])
-    named = os.environ.get("LLMSPELL_CONFIG")
-    return Path(named) if named else None
-
-
-def _overrides(arguments: list[str]) -> list[str]:
-    return [value for flag, value in itertools.pairwise(arguments) if flag == "--set"]
+def _arguments(name: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m services.{name}", allow_abbrev=False)
+    parser.add_argument("--config", type=Path, default=os.environ.get("LLMSPELL_CONFIG") or None)
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE")
+    return parser.parse_args()

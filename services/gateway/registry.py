@@ -40,7 +40,7 @@ class TenantRecord(msgspec.Struct, frozen=True):
     display_name: str
     create_ns: int
     deleting: bool = False
-    """Set first when it is deleted, so that nothing new arrives while it is emptied."""
+    """Set while it is emptied, before its first day and at its end: nothing new arrives."""
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
@@ -99,6 +99,17 @@ class Registry:
                 f"There is a tenant {record.tenant_id} already.",
                 tenant_id=record.tenant_id,
             ) from None
+        self._tenants.forget(record.tenant_id)
+
+    async def open_tenant(self, record: TenantRecord) -> None:
+        """Let a tenant in that was created closed, to be emptied first."""
+        request = state_pb2.SetStateRequest(
+            scope=_TENANTS,
+            key=record.tenant_id,
+            value=_payload(msgspec.structs.replace(record, deleting=False)),
+            precondition=state_pb2.Precondition(present=True),
+        )
+        await self._call("SetState", request)
         self._tenants.forget(record.tenant_id)
 
     async def begin_deletion(self, tenant_id: str) -> TenantRecord | None:

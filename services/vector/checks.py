@@ -125,6 +125,15 @@ def check_query(query: Query, dimension: int, metric: Metric) -> None:
     """
     name = "vector" if len(query.vectors) == 1 else "vectors[{}]"
     check_vectors(query.vectors, dimension, metric, name)
+    check_settings(query)
+
+
+def check_settings(query: Query) -> None:
+    """Refuse what a search asks for, whatever its vectors are.
+
+    Raises:
+        ServiceError: FIELD_INVALID, LIMIT_EXCEEDED, FILTER_INVALID.
+    """
     if query.limit < 1:
         raise field_invalid("limit", "must be at least 1")
     if query.limit > SEARCH_LIMIT_MAX:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 from blake3 import blake3
@@ -28,6 +28,7 @@ from services.common.limits import (
     DOCUMENTS_MAX,
     QUERY_TEXT_BYTES_MAX,
 )
+from services.vector.checks import check_settings
 from services.vector.chunking import Chunk, Chunking, chunk_text
 from services.vector.embedding.cache import CachedProvider, EmbeddingCache
 from services.vector.embedding.provider import EmbeddingProvider, Providers
@@ -179,6 +180,14 @@ class Rag:
                 PROVIDER_UNAVAILABLE, and what `VectorStorage.search` raises.
         """
         _check_question(question.text)
+        query = Query(
+            vectors=(),
+            filter=question.filter,
+            limit=question.limit,
+            score_threshold=question.score_threshold,
+            exactness=question.exactness,
+        )
+        check_settings(query)
         collection_id = collection_id or DEFAULT_COLLECTION
         try:
             collection, revision = await self._storage.get_collection(tenant, scope, collection_id)
@@ -192,13 +201,7 @@ class Rag:
         embedder = self._embedder(tenant, question.provider or made_by)
         _check_identity(collection, embedder)
         embedded = await embedder.embed([question.text])
-        query = Query(
-            vectors=[embedded.vectors[0]],
-            filter=question.filter,
-            limit=question.limit,
-            score_threshold=question.score_threshold,
-            exactness=question.exactness,
-        )
+        query = replace(query, vectors=[embedded.vectors[0]])
         [result] = await self._storage.search(tenant, scope, collection.collection_id, query)
         return Retrieved(
             passages=[_passage(hit) for hit in result.hits],

@@ -47,6 +47,13 @@ class Deployment:
             clean |= {"LLMSPELL_ADDRESS": self.address, "LLMSPELL_API_KEY": self.keys[tenant]}
         return clean
 
+    def tenant(self, name: str) -> str:
+        """A tenant that a test module has to itself, with a key; its name."""
+        if name not in self.keys:
+            self.cli_json("tenant", "create", name)
+            self.keys[name] = self.cli_json("key", "create", "--tenant", name)["key"]
+        return name
+
     def cli(self, *arguments: str, tenant: str | None = None, stdin: str | None = None):
         """Run `llmspell …`."""
         return subprocess.run(
@@ -93,8 +100,7 @@ def deployed(folder: Path, *arguments: str) -> Iterator[Deployment]:
         key = (data / "secrets" / "operator.key").read_text().strip()
         up = Deployment(process, data, f"127.0.0.1:{port}", profile, key)
         for tenant in ("acme", "globex"):
-            up.cli_json("tenant", "create", tenant)
-            up.keys[tenant] = up.cli_json("key", "create", "--tenant", tenant)["key"]
+            up.tenant(tenant)
         yield up
     finally:
         process.send_signal(signal.SIGTERM)

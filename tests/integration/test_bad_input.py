@@ -68,7 +68,7 @@ class Tenant:
 
 @pytest.fixture(scope="module")
 def acme(deployment):
-    tenant = Tenant(deployment, "acme")
+    tenant = Tenant(deployment, deployment.tenant("initech"))
     create = vector_pb2.CreateCollectionRequest(collection_id=COLLECTION, dimension=3)
     tenant.call(tenant.vector.CreateCollection, create)
     return tenant

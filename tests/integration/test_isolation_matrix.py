@@ -257,20 +257,24 @@ def test_who_am_i(deployment, caller):
         assert tenant_pb2.WhoAmIResponse.FromString(data).tenant_id == tenant
 
 
-def test_ingestion_is_apart(deployment, caller, acme_data):
+def test_ingestion_is_apart(deployment, caller):
     """Globex ingesting under acme's ids changes nothing of acme's."""
-    where = {"scope": "session:s", "collection_id": "secret"}
-    document = rag_pb2.Document(document_id="d1", text="Globex was here.")
-    request = rag("IngestDocuments", documents=[document], **where)
-    theirs = key(deployment, "globex")
-    code, _, message, _ = caller("/llmspell.v1.RagService/IngestDocuments", request, theirs)
-    assert code == "OK", message
-    ask = rag("RetrieveDocuments", text="secret cats", **where)
-    _, _, _, data = caller("/llmspell.v1.RagService/RetrieveDocuments", ask, acme_data)
-    passages = rag_pb2.RetrieveDocumentsResponse.FromString(data).passages
-    assert [passage.text for passage in passages] == ["The secret is that cats can fly."]
-    remove = vector("DeleteScope", scope="session:s")
-    caller("/llmspell.v1.VectorService/DeleteScope", remove, theirs)
+    where = {"scope": "session:apart", "collection_id": "same"}
+    ingest, ask = (
+        "/llmspell.v1.RagService/IngestDocuments",
+        rag("RetrieveDocuments", text="x", **where),
+    )
+    texts = {"acme": "Acme was here first.", "globex": "Globex was here."}
+    for tenant, text in texts.items():
+        document = rag_pb2.Document(document_id="d1", text=text)
+        request = rag("IngestDocuments", documents=[document], **where)
+        code, _, message, _ = caller(ingest, request, key(deployment, tenant))
+        assert code == "OK", message
+    for tenant, text in texts.items():
+        path = "/llmspell.v1.RagService/RetrieveDocuments"
+        _, _, _, data = caller(path, ask, key(deployment, tenant))
+        passages = rag_pb2.RetrieveDocumentsResponse.FromString(data).passages
+        assert [passage.text for passage in passages] == [text]
 
 
 def contexts(deployment):
