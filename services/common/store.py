@@ -199,7 +199,9 @@ class Store:
         self._entrance = threading.Lock()
         self._closing = False
         self._failed = False
-        self._thread = threading.Thread(target=self._serve, name=f"{schema.kind}-writer")
+        # A daemon: a process that fails before it comes to close this must still be able to end.
+        name = f"{schema.kind}-writer"
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     @contextmanager

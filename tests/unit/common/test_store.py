@@ -647,6 +647,23 @@ print('answered')
     assert exit_on_fatal.__module__ == "services.common.store"
 
 
+def test_process_that_forgot_to_close(tmp_path):
+    """A process that fails with a store open ends all the same, with what it had answered kept."""
+    code = """
+import asyncio, pathlib, sys
+from services.common.store import Schema, Store
+store = Store(pathlib.Path(sys.argv[1]), Schema('test', 1, ('one', 'two'), {}), on_fatal=print)
+asyncio.run(store.write(lambda txn: txn.put('one', b'k', b'v')))
+raise SystemExit(3)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "store"], check=False, timeout=60)
+    assert done.returncode == 3
+    store = opened(tmp_path / "store")
+    with store.read() as view:
+        assert view.get("one", b"k") == b"v"
+    store.close()
+
+
 def test_folder_is_private(path, store):
     """The folder and its files are for their owner only."""
     assert path.stat().st_mode & 0o777 == 0o700
