@@ -10,17 +10,36 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from services.vector import filters
-from services.vector.model import All, AnyOf, Condition, Filter, Not, Test, Value
+from services.vector.model import (
+    All,
+    AnyOf,
+    Condition,
+    Equals,
+    Filter,
+    Not,
+    Range,
+    Test,
+    Value,
+)
 
 FIELDS_MAX = 32
 """Columns kept for a collection; the ones longest unused go."""
 
+_EXACT_MAX = 2**53
+_COMPARE = {
+    "equals": np.equal,
+    "gt": np.greater,
+    "gte": np.greater_equal,
+    "lt": np.less,
+    "lte": np.less_equal,
+}
 _UNKNOWN = -1
 _ABSENT = 0
 
@@ -39,6 +58,8 @@ class _Column:
         self.values: list[Value] = [None]
         self.read_rows = 0
         self._numbers: dict[bytes, int] = {}
+        self._floats = np.empty(0)
+        self._others: list[int] = []
 
     def reserve(self, rows: int) -> None:
         """Have a place for so many rows."""
@@ -57,6 +78,16 @@ class _Column:
             number = self._numbers[stored] = len(self.values)
             self.values.append(_decode_value(stored))
         self.codes[row] = number
+
+    def numbers(self) -> tuple[NDArray[np.float64], list[int]]:
+        """Each value as float64, NaN where it is none, and the places of those that are not."""
+        known = len(self._floats)
+        if known < len(self.values):
+            fresh = self.values[known:]
+            self._others += [known + n for n, value in enumerate(fresh) if not _is_exact(value)]
+            floats = [float(value) if _is_exact(value) else np.nan for value in fresh]
+            self._floats = np.concatenate([self._floats, floats])
+        return self._floats, self._others
 
 
 class Columns:
@@ -149,6 +180,33 @@ def _mask(
 
 def _passing(column: _Column, test: Test) -> NDArray[np.bool_]:
     """For each value's number whether it passes."""
-    return np.fromiter(
-        (filters.passes(test, value) for value in column.values), np.bool_, len(column.values)
-    )
+    bounds = _number_bounds(test)
+    if bounds is None:
+        each = (filters.passes(test, value) for value in column.values)
+        return np.fromiter(each, np.bool_, len(column.values))
+    numbers, others = column.numbers()
+    passing = np.ones(len(numbers), np.bool_)
+    for name, bound in bounds:
+        passing &= _COMPARE[name](numbers, bound)  # false for the NaN that stands for the others
+    for place in others:
+        passing[place] = filters.passes(test, column.values[place])
+    return passing
+
+
+def _number_bounds(test: Test) -> list[tuple[str, float]] | None:
+    """A test as comparisons with float64 numbers; None where it is none, or would lose digits."""
+    if isinstance(test, Equals):
+        bounds: list[tuple[str, Value]] = [("equals", test.value)]
+    elif isinstance(test, Range):
+        bounds = test.bounds()
+    else:
+        return None
+    exact = [(name, float(bound)) for name, bound in bounds if _is_exact(bound)]
+    return exact if len(exact) == len(bounds) else None
+
+
+def _is_exact(value: Value) -> TypeGuard[float]:
+    """Whether a value is a number that float64 holds to the last digit."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) <= _EXACT_MAX

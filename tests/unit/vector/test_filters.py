@@ -120,14 +120,16 @@ def test_fields_are_named_once():
     assert fields(tree) == ["b", "a", "x"]
 
 
-scalars = st.sampled_from([None, True, 0, 1, 1.0, 2.5, "a", "b", b"a"])
+scalars = st.sampled_from([None, True, 0, 1, 1.0, 2.5, 2**53, 2**53 + 1, "a", "b", b"a"])
 values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.sampled_from("yz"), scalars)
 conditions = st.builds(
     Condition,
     st.sampled_from(["x", "x.y", "w"]),
-    st.sampled_from([True, 1, "a", b"a", [1]]).map(Equals)
+    st.sampled_from([True, 1, 2.0**53, 2**53 + 1, "a", b"a", [1]]).map(Equals)
     | st.booleans().map(Exists)
-    | st.builds(Range, gte=st.sampled_from([0, 1.0]))
+    | st.builds(Range, gte=st.sampled_from([0, 1.0, 2**53 + 1]))
+    | st.builds(Range, gt=st.sampled_from([0, 1]), lte=st.sampled_from([1.0, 2**53, None]))
+    | st.builds(Range, lt=st.sampled_from([1, "b"]))
     | st.just(In((1, "b"))),
 )
 trees = st.recursive(
