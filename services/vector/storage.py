@@ -20,12 +20,12 @@ from services.vector.model import (
     Metric,
     NewRecord,
     Query,
+    Record,
     RecordPage,
     SearchResult,
     Stats,
     Upserted,
 )
-from services.vector.model import Record as Record  # noqa: PLC0414  (part of what a caller needs)
 
 
 class Capability(Enum):

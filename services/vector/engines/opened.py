@@ -45,9 +45,6 @@ class Opened:
         with store.read() as view:
             self._applied = view.revision()
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._namespaces
-
     @asynccontextmanager
     async def view(self) -> AsyncIterator[View]:
         """A reading of the store at the very revision at which the namespaces stand.
