@@ -1,0 +1,147 @@
+"""What a store's transactions read and write, each value with its checksum.
+
+LMDB checks no data. Here every value carries a checksum over its key and bytes, and is verified on
+each read.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.common.errors import Reason, ServiceError
+
+META = "meta"
+"""The database of the store itself."""
+
+_REVISION = b"revision"
+_U64 = struct.Struct(">Q")
+_CHECKSUM = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Which databases a store has, and how an older one becomes a newer one."""
+
+    kind: str
+    """What is kept here, such as `state`; a folder of another kind is refused."""
+    version: int
+    """The version this code writes."""
+    databases: Sequence[str]
+    """Names of the databases, `meta` not among them."""
+    migrations: Mapping[int, Callable[[Txn], None]]
+    """From version n to n + 1, each in one transaction with its record."""
+
+
+class View:
+    """A consistent reading of the store. Values are verified as they are read."""
+
+    def __init__(self, txn: Any, databases: Mapping[str, Any]) -> None:
+        self._txn = txn
+        self._databases = databases
+
+    def get(self, database: str, key: bytes) -> bytes | None:
+        """The value under a key.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT where the stored bytes fail their checksum.
+        """
+        stored = self._txn.get(key, db=self._databases[database])
+        return None if stored is None else _open_value(database, key, stored)
+
+    def has(self, database: str, key: bytes) -> bool:
+        """Whether a key is there; its value is not read."""
+        return self._txn.get(key, db=self._databases[database]) is not None
+
+    def scan(
+        self, database: str, prefix: bytes, *, after: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys that begin with `prefix` and come after `after`, with values, in key order.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT at a value that fails its checksum.
+        """
+        for key, stored in self._walk(database, prefix, after, values=True):
+            yield key, _open_value(database, key, stored)
+
+    def keys(self, database: str, prefix: bytes, *, after: bytes = b"") -> Iterator[bytes]:
+        """Like `scan`, without the values."""
+        return self._walk(database, prefix, after, values=False)
+
+    def count(self, database: str) -> int:
+        """How many keys a database has."""
+        entries: int = self._txn.stat(self._databases[database])["entries"]
+        return entries
+
+    def revision(self) -> int:
+        """The number of the last change."""
+        stored = self._txn.get(_REVISION, db=self._databases[META])
+        return 0 if stored is None else _U64.unpack(_open_value(META, _REVISION, stored))[0]
+
+    def _walk(self, database: str, prefix: bytes, after: bytes, *, values: bool) -> Iterator[Any]:
+        cursor = self._txn.cursor(db=self._databases[database])
+        try:
+            found = cursor.set_range(max(prefix, after + b"\0" if after else b""))
+            if not found:
+                return
+            for entry in cursor.iternext(keys=True, values=values):
+                key = entry[0] if values else entry
+                if not key.startswith(prefix):
+                    return
+                yield entry
+        finally:
+            cursor.close()
+
+
+class Txn(View):
+    """One operation's writes. They become visible together, or not at all."""
+
+    def __init__(self, txn: Any, databases: Mapping[str, Any]) -> None:
+        super().__init__(txn, databases)
+        self.put_bytes = 0
+        """Bytes of keys and values written so far."""
+
+    def put(self, database: str, key: bytes, value: bytes) -> None:
+        """Write a value with its checksum."""
+        self._txn.put(key, _seal_value(key, value), db=self._databases[database])
+        self.put_bytes += len(key) + len(value)
+
+    def delete(self, database: str, key: bytes) -> bool:
+        """Remove a key; False where it was not there."""
+        removed: bool = self._txn.delete(key, db=self._databases[database])
+        return removed
+
+    def delete_prefix(self, database: str, prefix: bytes) -> int:
+        """Remove every key that begins with `prefix`; how many there were."""
+        doomed = list(self.keys(database, prefix))
+        for key in doomed:
+            self.delete(database, key)
+        return len(doomed)
+
+    def next_revision(self) -> int:
+        """Take the next revision. An operation that changes nothing takes none."""
+        revision = self.revision() + 1
+        self.put(META, _REVISION, _U64.pack(revision))
+        return revision
+
+
+def _seal_value(key: bytes, value: bytes) -> bytes:
+    return _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key))) + value
+
+
+def _open_value(database: str, key: bytes, stored: bytes) -> bytes:
+    value = stored[_CHECKSUM.size :]
+    sound = len(stored) >= _CHECKSUM.size and stored[: _CHECKSUM.size] == _CHECKSUM.pack(
+        zlib.crc32(value, zlib.crc32(key))
+    )
+    if not sound:
+        raise ServiceError(
+            Reason.RECORD_CORRUPT,
+            "A stored record fails its checksum and is not returned.",
+            database=database,
+            key=key.hex(),
+        )
+    return value
