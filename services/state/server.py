@@ -10,13 +10,13 @@ from llmspell.v1 import process_pb2_grpc, state_pb2_grpc
 from services.common.clock import SystemClock
 from services.common.context import Seal, derive_key, read_key
 from services.common.door import Door, SealedContext
+from services.common.expiry import sweep_forever
 from services.common.paging import PageTokens
 from services.common.process import SERVICE as PROCESS_SERVICE
 from services.common.process import ProcessServicer
 from services.common.server import Parts
 from services.common.settings import Settings
 from services.common.telemetry import Counts
-from services.state.expiry import sweep_forever
 from services.state.manager import open_engine
 from services.state.servicers.state import StateServicer
 

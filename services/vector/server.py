@@ -13,6 +13,7 @@ from services.common.clock import Clock, SystemClock
 from services.common.context import Seal, derive_key, read_key
 from services.common.door import Door, SealedContext
 from services.common.errors import Reason, ServiceError
+from services.common.expiry import ForwardTime, sweep_forever
 from services.common.paging import PageTokens
 from services.common.process import SERVICE as PROCESS_SERVICE
 from services.common.process import ProcessServicer
@@ -31,7 +32,6 @@ from services.vector.embedding.provider import (
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
 from services.vector.engines.embeddings import StoredEmbeddings
 from services.vector.engines.memory import MemoryVectorStorage
-from services.vector.expiry import sweep_forever
 from services.vector.rag import Rag
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
@@ -49,7 +49,7 @@ async def build(settings: Settings) -> Parts:
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
     providers = open_providers(_embedding_settings(mine))
-    storage, cache = _open_engine(mine, clock)
+    storage, cache = _open_engine(mine, ForwardTime(clock))
 
     def register(server: grpc.aio.Server) -> None:
         vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))
@@ -70,7 +70,7 @@ async def build(settings: Settings) -> Parts:
         services=(VECTOR_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
         background=(
-            lambda: sweep_forever(storage, interval_s=mine.sweep_interval_s),
+            lambda: sweep_forever(storage, mine.sweep_interval_s),
             lambda: _warm_up(providers),
         ),
         close=close,

@@ -11,7 +11,7 @@ from tests.house import tree
 
 CONTRACTS = tomllib.loads(tree.text("pyproject.toml"))["tool"]["importlinter"]["contracts"]
 ENGINES = next(one["source_modules"] for one in CONTRACTS if one["id"] == "engines")
-ENGINES_MAY_USE = {"clock", "errors", "failpoints", "limits", "scopes", "store"}
+ENGINES_MAY_USE = {"clock", "errors", "expiry", "failpoints", "limits", "scopes", "store"}
 WORKER = ("services/runtime/worker/", "services/runtime/frames.py")
 WORKER_MAY_USE = sys.stdlib_module_names | {"lupa"}
 
@@ -61,7 +61,7 @@ def test_a_fresh_worker_has_loaded_no_grpc():
 
 
 def test_engines_use_the_shared_vocabulary_only():
-    """Of services.common an engine sees errors, store, scopes, clock, limits and failpoints."""
+    """Of services.common an engine sees errors, expiry, store, scopes, clock, limits, failpoints."""
     roots = tuple(module.replace(".", "/") for module in ENGINES)
     found = tree.python(*(f"{root}{end}" for root in roots for end in ("/", ".py")))
     assert len(found) >= len(ENGINES)

@@ -1,7 +1,7 @@
 """`make bench`: what the four processes do, each figure beside a reference of the same run.
 
 Machines are shared and noisy, so a ratio against the reference says more than a time. Targets are
-the specification's (phase-8-rag-design.md 10); where there is one, its row says whether it is met.
+the specification's; where there is one, its row says whether it is met.
 Prints a Markdown table; `docs/benchmarks.md` keeps the last one.
 """
 

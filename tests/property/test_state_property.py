@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from services.common.clock import FakeClock
 from services.common.errors import ServiceError
+from services.common.expiry import ForwardTime
 from services.state.engines.embedded import EmbeddedState
 from services.state.engines.memory import MemoryState
-from services.state.expiry import ForwardTime
 from services.state.model import Check, Condition, Encoding, Precondition, Value, Write
 from tests.crash.state_invariants import check_state
 

@@ -76,7 +76,6 @@ _ADVICE = {
     "CREDENTIAL_MISSING": "Set LLMSPELL_API_KEY, or use --profile.",
     "CREDENTIAL_INVALID": "See LLMSPELL_API_KEY or the profile; `llmspell key create` makes a key.",
     "TENANT_NOT_FOUND": "`llmspell tenant list` shows the tenants.",
-    "API_KEY_NOT_FOUND": "`llmspell key list --tenant TENANT` shows the keys.",
     "COLLECTION_NOT_FOUND": "`llmspell rag stats` shows the collections.",
 }
 

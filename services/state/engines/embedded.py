@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 
 from services.common.clock import Clock
+from services.common.expiry import SLICE, ForwardTime
 from services.common.limits import CHANGES_KEPT_MAX, PAGE_BYTES_MAX
 from services.common.store import Store, Txn, View, exit_on_fatal
 from services.state import rules
 from services.state.engines import layout
 from services.state.engines.layout import ITEMS, SCHEMA, ChangeKind
 from services.state.engines.step import Step, alive_item, ended_entries, forget_changes
-from services.state.expiry import SLICE, ForwardTime
 from services.state.model import (
     Capability,
     Changed,

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.common.clock import Clock
+from services.common.expiry import SLICE, ForwardTime
 from services.common.limits import PAGE_BYTES_MAX
 from services.state import rules
-from services.state.expiry import SLICE, ForwardTime
 from services.state.model import (
     Capability,
     Changed,

@@ -4,7 +4,7 @@ A graph is a cache. It may lack rows (the newest, up to any number) and may hold
 whoever searches it adds the first and drops the second. Nodes are never taken out: a graph that
 holds too many dead ones is built anew.
 
-A damaged file makes usearch crash, loop, or answer wrongly (`reliability-security.md` 0.8), so a
+A damaged file makes usearch crash, loop, or answer wrongly (measured; ADR 0004), so a
 file is opened only where the digest at its head fits its bytes. That does not say that it belongs
 to these records: the store may have been put back to an earlier day, or another one put in its
 place. So the file lists each label it covers with a fingerprint of its vector, and is refused

@@ -198,6 +198,8 @@ async def test_a_process_that_keeps_dying_is_tried_ever_more_slowly(processes, c
         raise ServiceError(Reason.INTERNAL, "It ended.")
 
     class Dead:
+        returncode = -9
+
         async def wait(self):
             return -9
 

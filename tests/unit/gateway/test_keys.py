@@ -23,7 +23,7 @@ def test_keys_are_never_the_same():
     """Ids and secrets are new each time, and an id is never the operator's."""
     keys = [new_key() for _ in range(200)]
     assert len({key_id for key_id, _ in keys}) == 200
-    assert len({key.rpartition("_")[2] for _, key in keys}) == 200
+    assert len({key.removeprefix(f"{PREFIX}_{key_id}_") for key_id, key in keys}) == 200
     assert OPERATOR_ID not in dict(keys)
 
 

@@ -198,6 +198,7 @@ async def test_a_deleted_tenant_is_gone_with_all_it_had(ask, two):
 
 async def test_a_purge_may_purge_and_nothing_else(ask, two):
     """The context for it names the tenant, and holds that one permission."""
+    ask.state.calls.clear()
     await ask("DeleteTenant", tenant_id="acme")
     purges = [context for name, context in ask.state.calls if name.startswith("Purge")]
     assert len(purges) == 2

@@ -31,6 +31,10 @@ class ForwardTime:
         self._now_ns = clock.now_ns()
         self._monotonic = clock.monotonic()
 
+    def monotonic(self) -> float:
+        """Seconds that only grow; the clock's own."""
+        return self._clock.monotonic()
+
     def now_ns(self) -> int:
         """Nanoseconds since the epoch, never less than before. Safe from any thread."""
         with self._lock:

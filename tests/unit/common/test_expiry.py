@@ -1,4 +1,4 @@
-"""services.state.expiry."""
+"""services.common.expiry."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 
 from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
-from services.state.expiry import SLICE, ForwardTime, sweep_all, sweep_forever
+from services.common.expiry import SLICE, ForwardTime, sweep_all, sweep_forever
 
 
 def test_time_follows_the_wall_clock():
