@@ -500,6 +500,24 @@ async def a_filter_never_costs_hits(storage: VectorStorage, clock: FakeClock) ->
             assert all(hit.record.metadata["n"] < bound for hit in found)
 
 
+async def a_filter_for_what_is_far_is_answered_in_full(
+    storage: VectorStorage, clock: FakeClock
+) -> None:
+    """Where the matches are the farthest of all, as many are found as anywhere else."""
+    await make(storage, dimension=8)
+    rows = np.random.default_rng(6).normal(size=(400, 8)).astype(np.float32)
+    order = np.argsort(rows @ rows[0] / np.linalg.norm(rows, axis=1))
+    far = set(order[:100].tolist())
+    records = [record(str(n), *row, metadata={"far": n in far}) for n, row in enumerate(rows)]
+    await storage.upsert(*PLACE, records)
+    where = Condition("far", Equals(value=True))
+    for exactness in Exactness:
+        asked = Query(vectors=[rows[0]], filter=where, limit=20, exactness=exactness)
+        found = await hits(storage, asked)
+        assert len(found) == 20
+        assert all(hit.record.metadata["far"] for hit in found)
+
+
 async def what_was_written_is_found_at_once(storage: VectorStorage, clock: FakeClock) -> None:
     """A record is found, replaced and gone as soon as the write answers, at any size."""
     await make(storage, dimension=8)

@@ -61,7 +61,7 @@ def test_a_fresh_worker_has_loaded_no_grpc():
 
 
 def test_engines_use_the_shared_vocabulary_only():
-    """Of services.common an engine sees errors, expiry, store, scopes, clock, limits, failpoints."""
+    """Of services.common an engine sees what holds for every process, and nothing of the wire."""
     roots = tuple(module.replace(".", "/") for module in ENGINES)
     found = tree.python(*(f"{root}{end}" for root in roots for end in ("/", ".py")))
     assert len(found) >= len(ENGINES)
