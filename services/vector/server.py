@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 from llmspell.v1 import process_pb2_grpc, rag_pb2_grpc, vector_pb2_grpc
 
-from services.common.clock import Clock, SystemClock
+from services.common.clock import SystemClock
 from services.common.context import Seal, derive_key, read_key
 from services.common.door import Door, SealedContext
 from services.common.errors import Reason, ServiceError
@@ -19,9 +19,7 @@ from services.common.process import SERVICE as PROCESS_SERVICE
 from services.common.process import ProcessServicer
 from services.common.server import Parts
 from services.common.settings import Settings, VectorSettings
-from services.common.store import exit_on_fatal
 from services.common.telemetry import Counts
-from services.vector.embedding.cache import EmbeddingCache, MemoryCache
 from services.vector.embedding.provider import (
     EmbeddingSettings,
     LocalSettings,
@@ -29,13 +27,10 @@ from services.vector.embedding.provider import (
     Providers,
     open_providers,
 )
-from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
-from services.vector.engines.embeddings import StoredEmbeddings
-from services.vector.engines.memory import MemoryVectorStorage
+from services.vector.engines import open_engine
 from services.vector.rag import Rag
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
-from services.vector.storage import VectorStorage
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +44,18 @@ async def build(settings: Settings) -> Parts:
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
     providers = open_providers(_embedding_settings(mine))
-    storage, cache = _open_engine(mine, ForwardTime(clock))
+    engine = open_engine(
+        mine.engine,
+        Path(mine.data),
+        clock=ForwardTime(clock),
+        exact_threshold=mine.exact_threshold,
+    )
+    storage = engine.storage
 
     def register(server: grpc.aio.Server) -> None:
         vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))
         vector_pb2_grpc.add_VectorServiceServicer_to_server(vectors, server)
-        rag = RagServicer(Rag(storage, providers, cache), providers)
+        rag = RagServicer(Rag(storage, providers, engine.embeddings), providers)
         rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server)
         process = ProcessServicer("vector", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
@@ -74,21 +75,6 @@ async def build(settings: Settings) -> Parts:
             lambda: _warm_up(providers),
         ),
         close=close,
-    )
-
-
-def _open_engine(settings: VectorSettings, clock: Clock) -> tuple[VectorStorage, EmbeddingCache]:
-    """The engine, and the cache of embeddings that lives as long as its data do."""
-    if settings.engine == "embedded":
-        store = open_store(Path(settings.data), on_fatal=exit_on_fatal)
-        storage = EmbeddedVectorStorage(store, clock, exact_threshold=settings.exact_threshold)
-        return storage, StoredEmbeddings(store, clock)
-    if settings.engine == "memory":
-        return MemoryVectorStorage(clock), MemoryCache()
-    raise ServiceError(
-        Reason.CONFIG_INVALID,
-        f"vector.engine is {settings.engine!r}; it must be one of embedded, memory.",
-        key="vector.engine",
     )
 
 
