@@ -89,6 +89,11 @@ class Door(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(call.stream)
         return grpc.unary_unary_rpc_method_handler(call.unary)
 
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls it lets in at a time."""
+        return self._calls_at_once
+
     @contextmanager
     def room(self) -> Iterator[None]:
         """A place among the calls in flight.

@@ -39,6 +39,7 @@ help (EX_CONFIG of sysexits)."""
 EXIT_SOFTWARE = 70
 """Something that must not fail has failed; the log has it (EX_SOFTWARE)."""
 
+_OPEN_CALLS_AT_ONCE = 128
 _PR_SET_PDEATHSIG = 1
 
 _OPTIONS = (
@@ -120,7 +121,12 @@ async def _run(name: str, settings: Settings, build: Build) -> None:
 
 
 async def _serve(name: str, parts: Parts, stop: asyncio.Event, *, drain_s: float) -> None:
-    server = grpc.aio.server(interceptors=(parts.door,), options=_OPTIONS)
+    server = grpc.aio.server(
+        interceptors=(parts.door,),
+        options=_OPTIONS,
+        # Health and reflection pass the door, which counts nothing of them; here they count.
+        maximum_concurrent_rpcs=parts.door.calls_at_once + _OPEN_CALLS_AT_ONCE,
+    )
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     parts.register(server)
