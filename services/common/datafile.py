@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ _DATA = "data.mdb"
 _LOCK = "LOCK"
 _CREATED = b"created\n"
 _YOUNG_BYTES_MAX = 256 * 1024
+_ROOM_BYTES = 64 * 1024
 _MAGIC = b"\xde\xc0\xef\xbe"
 _META_OFFSET = 16
 _META_BYTES = 136
@@ -85,6 +87,15 @@ class Folder:
             os.fsync(self._lock)
         except OSError as error:
             raise not_writable(self.path, error) from error
+
+    def is_full(self) -> bool:
+        """Whether there is hardly room for a page, on the disk or under this process's limit."""
+        disk = os.statvfs(self.path)
+        allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        room = disk.f_bavail * disk.f_frsize
+        if allowed != resource.RLIM_INFINITY:
+            room = min(room, allowed - self.file.stat().st_size)
+        return room < _ROOM_BYTES
 
     def release(self) -> None:
         """Let others have the folder."""

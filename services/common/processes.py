@@ -322,12 +322,13 @@ async def _supervise(
         try:
             await _start(child, processes.place, environment)
             await _ready(child, processes.place)
-            _write_run_file(processes)
         except (ServiceError, OSError) as error:  # no processes or no disk left: try again
             report(child.name, str(error))
             if child.process.returncode is None:  # it lives and does not answer
                 child.process.kill()
             continue
+        with suppress(OSError):  # a full disk: it serves all the same
+            _write_run_file(processes)
         report(child.name, f"serving again after {time.monotonic() - died:.1f} s")
 
 

@@ -239,7 +239,7 @@ class Store:
 
     def _fail(self, group: list[_Waiting], error: Exception) -> None:
         """Nothing of the group was kept: say so, and end the process unless room was the matter."""
-        if _is_full(error):
+        if _is_full(error) or (_is_io_error(error) and self._folder.is_full()):
             self._refuse(group, _full)
             return
         self._failed = True
@@ -291,6 +291,11 @@ def _not_flushed() -> ServiceError:
 
 def _closing() -> ServiceError:
     return ServiceError(Reason.SERVICE_UNAVAILABLE, "The store is closing.")
+
+
+def _is_io_error(error: Exception) -> bool:
+    """LMDB says this of a failed flush, and of a write cut short because the disk was full."""
+    return "Input/output error" in str(error)
 
 
 def _is_full(error: Exception) -> bool:

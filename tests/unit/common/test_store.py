@@ -625,6 +625,62 @@ store.close()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+CUT_SHORT = """
+import asyncio, os, pathlib, resource, signal, sys
+from services.common.errors import Reason, ServiceError
+from services.common.store import Schema, Store, exit_on_fatal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder, room = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+store = Store(folder, Schema('test', 1, ('one',), {}), on_fatal=exit_on_fatal)
+async def main():
+    await store.write(lambda t: t.put('one', b'first', bytes(5000)))
+    if room:
+        limit = store.size_bytes() + room
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    kept = 0
+    for n in range(60):
+        try:
+            await store.write(lambda t: t.put('one', b'%d' % n, os.urandom(10**6)))
+            kept += 1
+        except ServiceError as error:
+            assert error.reason == Reason.STORAGE_FULL, error
+    assert kept < 60
+    with store.read() as view:
+        assert view.count('one') == kept + 1 and view.get('one', b'first') == bytes(5000)
+    assert await store.write(lambda t: t.delete('one', b'first'))
+asyncio.run(main())
+store.close()
+"""
+
+
+def cut_short(folder, room):
+    command = [sys.executable, "-c", CUT_SHORT, folder, str(room)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("room", [300_001, 1_000_003, 2_500_000])
+def test_a_write_cut_short_by_a_limit_is_a_full_disk(tmp_path, room):
+    """LMDB calls it an I/O error; the process lives, and reads and deletes go on."""
+    cut_short(tmp_path / "store", room)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_write_cut_short_by_a_small_disk_is_a_full_disk(tmp_path):
+    """A real file system without room: refused, and the process lives (found by hand)."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this machine does not let root mount")
+    try:
+        cut_short(disk / "store", 0)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_exit_on_fatal_ends_the_process(tmp_path):
     """A failed flush in a real process ends it at once with 74, and nothing is answered."""
     code = """
