@@ -109,6 +109,13 @@ class Txn(View):
         self._txn.put(key, _seal_value(key, value), db=self._databases[database])
         self.put_bytes += len(key) + len(value)
 
+    def append(self, database: str, key: bytes, value: bytes) -> None:
+        """Like `put`; where the key comes after all others, pages are filled instead of halved."""
+        sealed, place = _seal_value(key, value), self._databases[database]
+        if not self._txn.put(key, sealed, db=place, append=True):
+            self._txn.put(key, sealed, db=place)
+        self.put_bytes += len(key) + len(value)
+
     def delete(self, database: str, key: bytes) -> bool:
         """Remove a key; False where it was not there."""
         removed: bool = self._txn.delete(key, db=self._databases[database])

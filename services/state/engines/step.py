@@ -125,7 +125,7 @@ class Step:
         if self._revision == 0:
             self._revision = self._txn.next_revision()
         key = layout.change_key(self._revision, self._changes)
-        self._txn.put(CHANGES, key, layout.pack_change(kind, place))
+        self._txn.append(CHANGES, key, layout.pack_change(kind, place))
         self._changes += 1
         return self._revision
 

@@ -218,8 +218,8 @@ def _put_record(
     size = len(vector) + len(payload.metadata) + len(payload.text.encode())
     entry = Entry(label, payload.expire_time_ns, payload.revision, size)
     place = layout.label_key(namespace, label)
-    txn.put(layout.VECTORS, place, vector)
-    txn.put(layout.PAYLOADS, place, layout.pack_payload(payload))
+    txn.append(layout.VECTORS, place, vector)
+    txn.append(layout.PAYLOADS, place, layout.pack_payload(payload))
     txn.put(layout.IDS, layout.id_key(namespace, payload.record_id), layout.pack_entry(entry))
     if payload.expire_time_ns != layout.NEVER:
         key = layout.expiry_key(payload.expire_time_ns, namespace, label)

@@ -625,6 +625,20 @@ store.close()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+async def test_append_keeps_what_put_keeps(store):
+    """In any order of keys, over keys that are there, and for the last of several collections."""
+
+    def write(txn):
+        for key in (b"b1", b"b2", b"a1", b"b3", b"b2", b"a2"):
+            txn.append("one", key, key * 300)
+        txn.append("one", b"b3", b"again")
+
+    await store.write(write)
+    with store.read() as view:
+        found = dict(view.scan("one", b""))
+    assert found == {key: key * 300 for key in (b"a1", b"a2", b"b1", b"b2")} | {b"b3": b"again"}
+
+
 CUT_SHORT = """
 import asyncio, os, pathlib, resource, signal, sys
 from services.common.errors import Reason, ServiceError
