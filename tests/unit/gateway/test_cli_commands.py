@@ -517,11 +517,19 @@ def test_nothing_there(run):
     assert "llmspell up" in failed.stderr
 
 
+# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that.
+HEEDS_INTERRUPTS = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("services.gateway.cli.main", run_name="__main__", alter_sys=True)
+"""
+
+
 def command(environment, *arguments, **options):
     """The command as a process of its own."""
     names = {**os.environ, **environment}
     return subprocess.Popen(
-        [sys.executable, "-m", "services.gateway.cli.main", *arguments],
+        [sys.executable, "-c", HEEDS_INTERRUPTS, *arguments],
         env=names,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
