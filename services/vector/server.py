@@ -20,12 +20,12 @@ from services.common.process import ProcessServicer
 from services.common.server import Parts
 from services.common.settings import Settings, VectorSettings
 from services.common.telemetry import Counts
+from services.vector.embedding import open_providers
 from services.vector.embedding.provider import (
     EmbeddingSettings,
     LocalSettings,
     OpenAISettings,
     Providers,
-    open_providers,
 )
 from services.vector.engines import open_engine
 from services.vector.rag import Rag

@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from services.vector.embedding import open_providers
 from services.vector.embedding.cache import CachedProvider, MemoryCache
 from services.vector.embedding.provider import (
     EmbeddingProvider,
     EmbeddingSettings,
     OpenAISettings,
-    open_providers,
 )
 from tests.contract.embedding_suite import SUITE, a_text_has_one_vector
 from tests.embedding_server import serve_embeddings

@@ -1,15 +1,10 @@
-"""What turns texts into vectors: the Protocol, its settings and the dictionary of providers.
-
-A provider's package is imported when the provider is opened, not before: `openai` takes 0.6 s to
-import and most deployments never use it.
-"""
+"""What turns texts into vectors: the Protocol, its settings and what all providers share."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -150,7 +145,7 @@ class Providers:
         """
         provider = self.by_name.get(name or self.default)
         if provider is None:
-            raise _unknown("provider", self.by_name)
+            raise unknown_provider("provider", self.by_name)
         return provider
 
     async def load(self) -> None:
@@ -160,40 +155,6 @@ class Providers:
     async def close(self) -> None:
         """Close them all."""
         await asyncio.gather(*(provider.close() for provider in self.by_name.values()))
-
-
-def _open_local(settings: EmbeddingSettings) -> EmbeddingProvider | None:
-    from services.vector.embedding.local import LocalProvider  # noqa: PLC0415  (see the module)
-
-    return LocalProvider(settings.local)
-
-
-def _open_openai(settings: EmbeddingSettings) -> EmbeddingProvider | None:
-    if not settings.openai.configured:
-        return None
-
-    from services.vector.embedding.openai import OpenAIProvider  # noqa: PLC0415  (see the module)
-
-    return OpenAIProvider(settings.openai)
-
-
-PROVIDERS: Mapping[str, Callable[[EmbeddingSettings], EmbeddingProvider | None]] = MappingProxyType(
-    {"local": _open_local, "openai": _open_openai}
-)
-"""How to open each provider; None where the settings do not ask for it. In order of name."""
-
-
-def open_providers(settings: EmbeddingSettings) -> Providers:
-    """Open what the settings ask for. Quick: models are loaded at first use, or by `load`.
-
-    Raises:
-        ServiceError: FIELD_INVALID where the default provider is unknown or not configured.
-    """
-    opened = {name: construct(settings) for name, construct in PROVIDERS.items()}
-    by_name = {name: provider for name, provider in opened.items() if provider is not None}
-    if settings.default_provider not in by_name:
-        raise _unknown("embedding.default_provider", by_name)
-    return Providers(settings.default_provider, MappingProxyType(by_name))
 
 
 def refuse_blank(texts: Sequence[str]) -> None:
@@ -208,5 +169,6 @@ def unavailable(provider: str, message: str, /, **metadata: object) -> ServiceEr
     return ServiceError(Reason.PROVIDER_UNAVAILABLE, message, **{"provider": provider, **metadata})
 
 
-def _unknown(field_name: str, known: Mapping[str, EmbeddingProvider]) -> ServiceError:
+def unknown_provider(field_name: str, known: Mapping[str, EmbeddingProvider]) -> ServiceError:
+    """The error of a name that is not among the providers."""
     return field_invalid(field_name, f"must be one of {', '.join(known)}")

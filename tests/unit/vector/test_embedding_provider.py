@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.common.errors import Reason, ServiceError
+from services.vector.embedding import open_providers
 from services.vector.embedding.local import LocalProvider
 from services.vector.embedding.openai import OpenAIProvider
 from services.vector.embedding.provider import (
@@ -12,7 +13,6 @@ from services.vector.embedding.provider import (
     EmbeddingSettings,
     LocalSettings,
     OpenAISettings,
-    open_providers,
 )
 
 WITH_KEY = EmbeddingSettings(openai=OpenAISettings(api_key="sk-secret"))
