@@ -8,8 +8,9 @@ from services.common.access import Method
 from services.common.context import REQUEST_ID_KEY, TENANT_KEY, CallContext, new_request_id
 from services.common.door import Metadata
 from services.common.errors import Reason, ServiceError
+from services.common.tenants import tenant_not_found
 from services.gateway.keys import OPERATOR_ID, Credential, digest_of, read_credential
-from services.gateway.registry import Registry, tenant_not_found
+from services.gateway.registry import Registry
 from services.gateway.roles import OPERATOR_PERMISSIONS, permissions_of
 
 AUTHORIZATION_KEY = "authorization"

@@ -6,41 +6,27 @@ call is remembered for a second: a key that is revoked anywhere ends everywhere 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 import msgspec
 from llmspell.v1 import state_pb2
 
-from services.common.access import METHODS
 from services.common.clock import Clock
-from services.common.context import SYSTEM_TENANT, CallContext, is_tenant_id
 from services.common.errors import Reason, ServiceError
 from services.common.relay import Relay
+from services.common.tenants import (
+    TENANTS_SCOPE,
+    Remembered,
+    SystemItems,
+    TenantRecord,
+    Tenants,
+    tenant_not_found,
+)
 
-CACHE_S = 1.0
-CACHE_ENTRIES_MAX = 10_000
-_TIMEOUT_S = 5.0
-_TENANTS = "custom:tenants"
 _KEYS = "custom:keys"
 _KEYS_OF_TENANT = "custom:tenant-keys"
 
-_SYSTEM = CallContext(
-    tenant=SYSTEM_TENANT, principal="gateway", permissions=("state.read", "state.write")
-)
-
 M = TypeVar("M")
-R = TypeVar("R")
-
-
-class TenantRecord(msgspec.Struct, frozen=True):
-    """A tenant as it is kept."""
-
-    tenant_id: str
-    display_name: str
-    create_ns: int
-    deleting: bool = False
-    """Set while it is emptied, before its first day and at its end: nothing new arrives."""
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
@@ -59,21 +45,13 @@ class Registry:
     """Reads and writes tenants and keys through the state process."""
 
     def __init__(self, relay: Relay, clock: Clock) -> None:
-        self._relay = relay
-        self._tenants = _Remembered[TenantRecord](clock)
-        self._keys = _Remembered[KeyRecord](clock)
+        self._items = SystemItems(relay, principal="gateway")
+        self._tenants = Tenants(self._items, clock)
+        self._keys = Remembered[KeyRecord](clock)
 
     async def tenant(self, tenant_id: str) -> TenantRecord | None:
-        """A tenant that is not being deleted; at most a second old.
-
-        Whatever is not a tenant's id, the system's own among them, is not even looked up.
-        """
-        if not is_tenant_id(tenant_id):
-            return None
-        record = await self._tenants.get(
-            tenant_id, lambda: self._read(_TENANTS, tenant_id, TenantRecord)
-        )
-        return None if record is None or record.deleting else record
+        """A tenant that is not being deleted; at most a second old."""
+        return await self._tenants.get(tenant_id)
 
     async def key(self, key_id: str) -> KeyRecord | None:
         """A key by its public id; at most a second old."""
@@ -87,10 +65,10 @@ class Registry:
         """
         absent = state_pb2.Precondition(absent=True)
         request = state_pb2.SetStateRequest(
-            scope=_TENANTS, key=record.tenant_id, value=_payload(record), precondition=absent
+            scope=TENANTS_SCOPE, key=record.tenant_id, value=_payload(record), precondition=absent
         )
         try:
-            await self._call("SetState", request)
+            await self._items.call("SetState", request)
         except ServiceError as error:
             if error.reason != Reason.REVISION_MISMATCH:
                 raise
@@ -104,35 +82,35 @@ class Registry:
     async def open_tenant(self, record: TenantRecord) -> None:
         """Let a tenant in that was created closed, to be emptied first."""
         request = state_pb2.SetStateRequest(
-            scope=_TENANTS,
+            scope=TENANTS_SCOPE,
             key=record.tenant_id,
             value=_payload(msgspec.structs.replace(record, deleting=False)),
             precondition=state_pb2.Precondition(present=True),
         )
-        await self._call("SetState", request)
+        await self._items.call("SetState", request)
         self._tenants.forget(record.tenant_id)
 
     async def begin_deletion(self, tenant_id: str) -> TenantRecord | None:
         """Mark a tenant, so that it is refused everywhere; None where there is none."""
-        record = await self._read(_TENANTS, tenant_id, TenantRecord)
+        record = await self._read(TENANTS_SCOPE, tenant_id, TenantRecord)
         if record is not None:
             marked = msgspec.structs.replace(record, deleting=True)
             request = state_pb2.SetStateRequest(
-                scope=_TENANTS, key=tenant_id, value=_payload(marked)
+                scope=TENANTS_SCOPE, key=tenant_id, value=_payload(marked)
             )
-            await self._call("SetState", request)
+            await self._items.call("SetState", request)
             self._tenants.forget(tenant_id)
         return record
 
     async def end_deletion(self, tenant_id: str) -> None:
         """Forget a tenant that has been emptied."""
-        request = state_pb2.DeleteStateRequest(scope=_TENANTS, key=tenant_id)
-        await self._call("DeleteState", request)
+        request = state_pb2.DeleteStateRequest(scope=TENANTS_SCOPE, key=tenant_id)
+        await self._items.call("DeleteState", request)
 
     async def list_tenants(self, page_size: int, page_token: str) -> tuple[list[TenantRecord], str]:
         """A page of tenants and the token of the next one."""
         request = state_pb2.ListStateRequest(
-            scope=_TENANTS, page_size=page_size, page_token=page_token
+            scope=TENANTS_SCOPE, page_size=page_size, page_token=page_token
         )
         answer = await self._list(request)
         found = [msgspec.json.decode(item.value.json, type=TenantRecord) for item in answer.items]
@@ -144,12 +122,12 @@ class Registry:
         Raises:
             ServiceError: TENANT_NOT_FOUND.
         """
-        tenant, revision = await self._read_at(_TENANTS, record.tenant_id, TenantRecord)
+        tenant, revision = await self._items.read(TENANTS_SCOPE, record.tenant_id, TenantRecord)
         if tenant is None or tenant.deleting:
             raise tenant_not_found(record.tenant_id)
         index = f"{record.tenant_id}/{record.key_id}"
         # At this revision: a deletion that begins meanwhile must not leave a key behind it.
-        checks = [_unchanged(_TENANTS, record.tenant_id, revision)]
+        checks = [_unchanged(TENANTS_SCOPE, record.tenant_id, revision)]
         empty = state_pb2.Payload(json="null")
         writes = [
             state_pb2.StateWrite(scope=_KEYS, key=record.key_id, set=_payload(record)),
@@ -157,7 +135,7 @@ class Registry:
         ]
         request = state_pb2.BatchStateRequest(checks=checks, writes=writes)
         try:
-            await self._call("BatchState", request)
+            await self._items.call("BatchState", request)
         except ServiceError as error:
             if error.reason != Reason.REVISION_MISMATCH:
                 raise
@@ -198,7 +176,7 @@ class Registry:
             state_pb2.StateWrite(scope=_KEYS, key=key_id, delete=True),
             state_pb2.StateWrite(scope=_KEYS_OF_TENANT, key=index, delete=True),
         ]
-        await self._call("BatchState", state_pb2.BatchStateRequest(writes=writes))
+        await self._items.call("BatchState", state_pb2.BatchStateRequest(writes=writes))
         self._keys.forget(key_id)
 
     async def _key_ids(
@@ -216,51 +194,10 @@ class Registry:
         return [item.key.removeprefix(prefix) for item in answer.items], answer.next_page_token
 
     async def _read(self, scope: str, key: str, kind: type[M]) -> M | None:
-        return (await self._read_at(scope, key, kind))[0]
-
-    async def _read_at(self, scope: str, key: str, kind: type[M]) -> tuple[M | None, int]:
-        """A record and its revision; None and 0 where there is none."""
-        request = state_pb2.GetStateRequest(scope=scope, key=key)
-        try:
-            answer = await self._call("GetState", request)
-        except ServiceError as error:
-            if error.reason == Reason.ITEM_NOT_FOUND:
-                return None, 0
-            raise
-        item = state_pb2.GetStateResponse.FromString(answer).item
-        return msgspec.json.decode(item.value.json, type=kind), item.revision
+        return (await self._items.read(scope, key, kind))[0]
 
     async def _list(self, request: state_pb2.ListStateRequest) -> state_pb2.ListStateResponse:
-        return state_pb2.ListStateResponse.FromString(await self._call("ListState", request))
-
-    async def _call(self, name: str, request: Any) -> bytes:
-        method = METHODS[f"/llmspell.v1.StateService/{name}"]
-        return await self._relay.call(
-            method, request.SerializeToString(), _SYSTEM, timeout_s=_TIMEOUT_S
-        )
-
-
-class _Remembered(Generic[R]):
-    """Look-ups of the last second, hits and misses alike."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._entries: dict[str, tuple[float, R | None]] = {}
-
-    async def get(self, key: str, read: Callable[[], Coroutine[Any, Any, R | None]]) -> R | None:
-        now = self._clock.monotonic()
-        entry = self._entries.get(key)
-        if entry is not None and now - entry[0] < CACHE_S:
-            return entry[1]
-        record = await read()
-        if len(self._entries) >= CACHE_ENTRIES_MAX:
-            self._entries.clear()
-        # The time before the read: what was read may have been changed since.
-        self._entries[key] = (now, record)
-        return record
-
-    def forget(self, key: str) -> None:
-        self._entries.pop(key, None)
+        return state_pb2.ListStateResponse.FromString(await self._items.call("ListState", request))
 
 
 def _payload(record: msgspec.Struct) -> state_pb2.Payload:
@@ -270,10 +207,3 @@ def _payload(record: msgspec.Struct) -> state_pb2.Payload:
 def _unchanged(scope: str, key: str, revision: int) -> state_pb2.StateCheck:
     precondition = state_pb2.Precondition(revision=revision)
     return state_pb2.StateCheck(scope=scope, key=key, precondition=precondition)
-
-
-def tenant_not_found(tenant_id: str) -> ServiceError:
-    """What an operator who names a tenant that is not there is told."""
-    return ServiceError(
-        Reason.TENANT_NOT_FOUND, f"There is no tenant {tenant_id}.", tenant_id=tenant_id
-    )

@@ -7,7 +7,7 @@ that it says counts. Whose data it is, and what it may, belong to the run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf import message_factory
 from google.protobuf.message import EncodeError
@@ -18,16 +18,27 @@ from services.common.errors import Reason, ServiceError, field_invalid, reason_n
 from services.common.limits import DEADLINE_SECONDS_MAX
 from services.common.relay import Relay
 from services.common.status import status_code
+from services.common.tenants import TenantRecord, tenant_not_found
 from services.runtime import marshal
 from services.runtime.runs import Call, Reply
+
+
+class LooksUp(Protocol):
+    """Knows which tenants there are; `common.tenants.Tenants` does."""
+
+    async def get(self, tenant_id: str) -> TenantRecord | None:
+        """The tenant, None where there is none."""
 
 
 class Bridge:
     """Answers the calls of one run."""
 
-    def __init__(self, relay: Relay, context: CallContext, *, timeout_s: float) -> None:
+    def __init__(
+        self, relay: Relay, tenants: LooksUp, context: CallContext, *, timeout_s: float
+    ) -> None:
         """`timeout_s`: how long one call may take. The run's end cancels it sooner."""
         self._relay = relay
+        self._tenants = tenants
         self._context = context
         self._timeout_s = min(timeout_s, DEADLINE_SECONDS_MAX)
 
@@ -44,6 +55,8 @@ class Bridge:
             raise ServiceError(Reason.NOT_IMPLEMENTED, f"Scripts cannot call {call.method[:100]}.")
         context = self._acting_for(call.tenant)
         decide(context, method)
+        if await self._tenants.get(context.tenant) is None:  # a run may outlive its tenant
+            raise tenant_not_found(context.tenant)
         request = _request(method, call.args)
         answer = await self._relay.call(method, request, context, timeout_s=self._timeout_s)
         return marshal.read(_message_class(method.descriptor.output_type).FromString(answer))

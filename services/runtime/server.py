@@ -17,6 +17,7 @@ from services.common.relay import Relay, Upstream
 from services.common.server import Parts
 from services.common.settings import RuntimeSettings, Settings
 from services.common.telemetry import Counts
+from services.common.tenants import SystemItems, Tenants
 from services.runtime.pool import WorkerPool
 from services.runtime.runs import RunLimits
 from services.runtime.servicers.script import ScriptServicer
@@ -49,8 +50,10 @@ async def build(settings: Settings) -> Parts:
     upstreams = {name: Upstream(name, address) for name, address in addresses.items()}
     relay = Relay({service: upstreams[owner] for service, owner in OWNERS.items()}, seal)
 
+    tenants = Tenants(SystemItems(relay, principal="runtime"), clock)
+
     def register(server: grpc.aio.Server) -> None:
-        scripts = ScriptServicer(pool, relay, limits)
+        scripts = ScriptServicer(pool, relay, tenants, limits)
         script_pb2_grpc.add_ScriptServiceServicer_to_server(scripts, server)
         process = ProcessServicer("runtime", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)

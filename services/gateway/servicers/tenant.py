@@ -12,8 +12,9 @@ from services.common.context import CallContext, current_context, is_tenant_id
 from services.common.errors import field_invalid, limit_exceeded, required
 from services.common.limits import DISPLAY_NAME_BYTES_MAX, TENANT_ID_LENGTH_MAX
 from services.common.relay import Relay
+from services.common.tenants import TenantRecord, tenant_not_found
 from services.gateway.keys import digest_of, new_key, read_credential
-from services.gateway.registry import KeyRecord, Registry, TenantRecord, tenant_not_found
+from services.gateway.registry import KeyRecord, Registry
 from services.gateway.roles import checked_roles
 
 _KEY_ID = re.compile(r"[a-z0-9]{1,32}", re.ASCII)

@@ -17,7 +17,7 @@ from services.common.limits import (
     SCRIPT_BYTES_MAX,
 )
 from services.common.relay import Relay
-from services.runtime.bridge import Bridge
+from services.runtime.bridge import Bridge, LooksUp
 from services.runtime.pool import WorkerPool
 from services.runtime.runs import Output, Result, RunLimits, RunSpec, check_script, run_script
 
@@ -28,10 +28,11 @@ DEFAULT_NAME = "script"
 class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
     """Runs scripts in the pool's workers, on behalf of the caller and with its permissions."""
 
-    def __init__(self, pool: WorkerPool, relay: Relay, most: RunLimits) -> None:
+    def __init__(self, pool: WorkerPool, relay: Relay, tenants: LooksUp, most: RunLimits) -> None:
         """`most`: the deployment's limits; a request may ask for less."""
         self._pool = pool
         self._relay = relay
+        self._tenants = tenants
         self._most = most
 
     async def CheckScript(  # noqa: N802
@@ -49,7 +50,7 @@ class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
         del context
         caller = current_context()
         spec = _spec(request, self._most)
-        bridge = Bridge(self._relay, caller, timeout_s=spec.limits.wall_s)
+        bridge = Bridge(self._relay, self._tenants, caller, timeout_s=spec.limits.wall_s)
         started = script_pb2.RunStarted(run_id=caller.request_id)
         yield script_pb2.RunScriptResponse(started=started)
         # Closed here, so that the worker of a caller who has gone dies now.

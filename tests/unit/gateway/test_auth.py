@@ -13,10 +13,11 @@ from services.common.door import Door
 from services.common.errors import Reason, ServiceError
 from services.common.status import DETAILS_KEY
 from services.common.telemetry import Counts
+from services.common.tenants import CACHE_S, TenantRecord
 from services.gateway import keys as keys_module
 from services.gateway.auth import AUTHORIZATION_KEY, Authenticator
 from services.gateway.keys import digest_of, new_key
-from services.gateway.registry import CACHE_S, KeyRecord, Registry, TenantRecord
+from services.gateway.registry import KeyRecord, Registry
 from tests.fakes import FakeState
 from tests.servers import calling
 

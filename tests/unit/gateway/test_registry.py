@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
+from services.common import tenants as tenants_module
 from services.common.clock import FakeClock
 from services.common.context import SYSTEM_TENANT
 from services.common.errors import Reason, ServiceError
-from services.gateway import registry as registry_module
-from services.gateway.registry import CACHE_S, KeyRecord, Registry, TenantRecord
+from services.common.tenants import CACHE_S, TenantRecord
+from services.gateway.registry import KeyRecord, Registry
 from tests.fakes import FakeState
 
 KEYS, INDEX, TENANTS = "custom:keys", "custom:tenant-keys", "custom:tenants"
@@ -145,7 +146,7 @@ async def test_a_read_that_was_slow_is_not_remembered_for_longer(state, clock, r
 
 async def test_what_is_remembered_is_bounded(state, clock, registry, monkeypatch):
     """Guessed ids cannot fill the memory."""
-    monkeypatch.setattr(registry_module, "CACHE_ENTRIES_MAX", 10)
+    monkeypatch.setattr(tenants_module, "CACHE_ENTRIES_MAX", 10)
     for number in range(100):
         await registry.key(f"k{number}")
     assert len(registry._keys._entries) <= 10

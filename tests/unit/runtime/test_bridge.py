@@ -9,6 +9,7 @@ from services.common.access import METHODS
 from services.common.context import CallContext
 from services.common.errors import Reason, ServiceError
 from services.common.limits import DEADLINE_SECONDS_MAX
+from services.common.tenants import TenantRecord
 from services.runtime.bridge import Bridge
 from services.runtime.runs import Call
 
@@ -43,13 +44,26 @@ class Listener:
         return state_pb2.GetStateResponse(item=item, revision=7).SerializeToString()
 
 
+class Known:
+    """Stands where the look-up of tenants stands."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    async def get(self, tenant_id):
+        return TenantRecord(tenant_id, "", 0) if tenant_id in self.names else None
+
+
+BOTH = Known("acme", "globex")
+
+
 @pytest.fixture
 def relay():
     return Listener()
 
 
-def bridge(relay, context=WRITER, timeout_s=60.0):
-    return Bridge(relay, context, timeout_s=timeout_s)
+def bridge(relay, context=WRITER, timeout_s=60.0, tenants=BOTH):
+    return Bridge(relay, tenants, context, timeout_s=timeout_s)
 
 
 def call(method=GET, tenant=None, **args):
@@ -104,6 +118,18 @@ async def test_the_operators_script_may_name_a_tenant(relay):
     first, second = (context for _, _, context, _ in relay.sent)
     assert first == dataclasses.replace(OPERATOR, tenant="globex")
     assert second.tenant == "acme"
+
+
+async def test_the_operators_script_may_not_name_a_tenant_that_is_not_there(relay):
+    """What it wrote would be found by the next tenant of that name."""
+    tree = await refused(bridge(relay, OPERATOR)(call(tenant="nobody")), relay)
+    assert (tree["reason"], tree["metadata"]) == ("TENANT_NOT_FOUND", {"tenant_id": "nobody"})
+
+
+async def test_a_run_that_outlives_its_tenant_is_refused(relay):
+    """From its deletion on, though the run was started by a key that was good."""
+    tree = await refused(bridge(relay, tenants=Known("globex"))(call(SET)), relay)
+    assert tree["reason"] == "TENANT_NOT_FOUND"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def runs(monkeypatch):
 
 @pytest.fixture
 def servicer(runs):
-    return ScriptServicer("the pool", None, MOST)
+    return ScriptServicer("the pool", None, None, MOST)
 
 
 async def run(servicer, **fields):
@@ -118,7 +118,7 @@ async def test_calls_are_made_as_the_caller(servicer, runs):
         async def call(self, method, request, context, *, timeout_s):
             raise ServiceError(Reason.ITEM_NOT_FOUND, f"{context.tenant} {timeout_s}")
 
-    servicer = ScriptServicer("the pool", Listener(), MOST)
+    servicer = ScriptServicer("the pool", Listener(), None, MOST)
     wall = Duration(seconds=3)
     await run(servicer, limits=script_pb2.RunLimits(wall_time=wall))
     bridge = runs.asked[0][2]
