@@ -13,7 +13,7 @@ local function best_sentence(text, question)
   for word in question:lower():gmatch("%a%a%a%a+") do
     wanted[word] = true
   end
-  local prose = ("\n" .. text):gsub("\n#[^\n]*", ""):gsub("[|`*]", ""):gsub("%s+", " ")
+  local prose = ("\n" .. text):gsub("\n#[^\n]*", ""):gsub("[|`*]", ""):gsub("%-%-+", ""):gsub("%s+", " ")
   local best, most = prose, -1
   for sentence in prose:gmatch("[^.!?]+[.!?]?") do
     local shared = 0

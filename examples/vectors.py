@@ -13,7 +13,7 @@ from array import array
 
 from llmspell import AlreadyExists, AsyncClient, Record
 
-COLLECTION = "colours"
+COLLECTION = "example-colours"
 DIMENSION = 3
 COUNT = 300
 

@@ -1,8 +1,9 @@
 """Where a call enters a process: one interceptor, the same in all four.
 
 In this order, and the order matters: room is taken first (a flood must not cost a signature check
-each), then who is calling, then whether it may, then the bytes are parsed, then the handler runs.
-Whatever is raised on the way becomes one status. Only how the caller is known differs: the gateway
+each), then who is calling, then whether it may; all this before a byte of the message is taken in,
+so that a stranger costs no memory. Then the bytes are parsed and the handler runs. Whatever is
+raised on the way becomes one status. Only how the caller is known differs: the gateway
 reads a key, the others open a sealed context.
 """
 
@@ -12,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -33,6 +35,9 @@ from services.common.status import short, status_code, to_trailer
 from services.common.telemetry import Counts
 
 log = logging.getLogger(__name__)
+
+_UNREAD_S = 30.0
+"""How long a caller may leave a stream unread before it loses its place."""
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -84,15 +89,14 @@ class Door(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if handler is None or path.startswith(OPEN_PREFIXES):
             return handler
+        self._counts.calls += 1
         call = _Call(self, METHODS.get(path), handler, handler_call_details.invocation_metadata)
+        refusal = await call.admit()
+        if refusal is not None:
+            return grpc.stream_unary_rpc_method_handler(refusal)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(call.stream)
         return grpc.unary_unary_rpc_method_handler(call.unary)
-
-    @property
-    def calls_at_once(self) -> int:
-        """How many calls it lets in at a time."""
-        return self._calls_at_once
 
     @contextmanager
     def room(self) -> Iterator[None]:
@@ -108,7 +112,6 @@ class Door(grpc.aio.ServerInterceptor):
                 limit=self._calls_at_once,
             )
         self._counts.in_flight += 1
-        self._counts.calls += 1
         try:
             yield
         finally:
@@ -120,7 +123,6 @@ class Door(grpc.aio.ServerInterceptor):
             raise ServiceError(Reason.NOT_IMPLEMENTED, "The method is not offered.")
         context = await self._identify(metadata, method)
         decide(context, method)
-        set_context(context)
         return context
 
     def count_internal(self) -> None:
@@ -141,11 +143,29 @@ class _Call:
         self._handler = handler
         self._metadata = metadata
         self._request_id = new_request_id()
+        self._context: CallContext | None = None
+
+    async def admit(self) -> Callable[[Any, Any], Awaitable[bytes]] | None:
+        """Know the caller and decide; None where it may go on.
+
+        Otherwise what answers the refusal, as a handler that never asks for the message.
+        """
+        try:
+            with self._door.room():
+                self._context = await self._door.enter(self._metadata, self._method)
+        except Exception as error:  # noqa: BLE001  (every error becomes a status)
+            return partial(self._refuse, error)
+        self._request_id = self._context.request_id
+        return None
+
+    async def _refuse(self, error: Exception, messages: Any, servicer_context: Any) -> bytes:
+        del messages
+        await self._abort(servicer_context, error)
 
     async def unary(self, raw: bytes, servicer_context: Any) -> bytes:
         try:
             with self._door.room():
-                request = await self._enter(raw, servicer_context)
+                request = self._enter(raw, servicer_context)
                 return self._bytes(await self._handler.unary_unary(request, servicer_context))
         except Exception as error:  # noqa: BLE001  (every error becomes a status here)
             await self._abort(servicer_context, error)
@@ -158,7 +178,7 @@ class _Call:
         """
         try:
             with self._door.room():
-                request = await self._enter(raw, servicer_context)
+                request = self._enter(raw, servicer_context)
                 answers = self._handler.unary_stream(request, servicer_context)
                 async with aclosing(answers):
                     async for answer in answers:
@@ -166,10 +186,10 @@ class _Call:
         except Exception as error:  # noqa: BLE001  (every error becomes a status here)
             await self._abort(servicer_context, error)
 
-    async def _enter(self, raw: bytes, servicer_context: Any) -> Any:
+    def _enter(self, raw: bytes, servicer_context: Any) -> Any:
         _check_size(raw)
-        context = await self._door.enter(self._metadata, self._method)
-        self._request_id = context.request_id
+        assert self._context is not None
+        set_context(self._context)
         servicer_context.set_trailing_metadata(((REQUEST_ID_KEY, self._request_id),))
         parse = self._handler.request_deserializer
         if parse is None:  # the relay passes bytes on
@@ -228,7 +248,14 @@ def _check_size(message: bytes) -> None:
 
 async def _write(servicer_context: Any, message: bytes) -> None:
     try:
-        await servicer_context.write(message)
+        async with asyncio.timeout(_UNREAD_S):
+            await servicer_context.write(message)
+    except TimeoutError:
+        raise ServiceError(
+            Reason.DEADLINE_EXCEEDED,
+            f"The answer was not read for {_UNREAD_S:g} seconds.",
+            limit=_UNREAD_S,
+        ) from None
     except grpc.aio.InternalError:
         # The caller has gone, and grpc has not told this task yet. No fault of ours.
         raise asyncio.CancelledError from None

@@ -327,8 +327,7 @@ async def _supervise(
             if child.process.returncode is None:  # it lives and does not answer
                 child.process.kill()
             continue
-        with suppress(OSError):  # a full disk: it serves all the same
-            _write_run_file(processes)
+        _write_run_file(processes)
         report(child.name, f"serving again after {time.monotonic() - died:.1f} s")
 
 
@@ -343,8 +342,11 @@ def _write_run_file(processes: Processes) -> None:
     }
     target = processes.place.run_file
     aside = target.with_suffix(".tmp")
-    aside.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    aside.replace(target)
+    try:
+        aside.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        aside.replace(target)
+    except OSError:  # a full disk: the processes serve all the same, so that room can be made
+        aside.unlink(missing_ok=True)
 
 
 async def _stop(processes: Processes) -> None:

@@ -135,7 +135,7 @@ class RelayHandler(grpc.GenericRpcHandler):
             return await self._relay.call(method, request, current_context(), timeout_s=timeout_s)
 
         async def stream(request: bytes, servicer_context: Any) -> AsyncGenerator[bytes, None]:
-            timeout_s = remaining_s(servicer_context)
+            timeout_s = remaining_s(servicer_context) or DEADLINE_SECONDS_MAX
             answers = self._relay.stream(method, request, current_context(), timeout_s=timeout_s)
             async with aclosing(answers):
                 async for answer in answers:

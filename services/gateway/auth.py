@@ -37,19 +37,22 @@ class Authenticator:
             ServiceError: CREDENTIAL_MISSING, CREDENTIAL_INVALID, PERMISSION_DENIED,
                 TENANT_NOT_FOUND (to an operator only).
         """
-        del method
         credential = _credential(metadata)
         asked = _single(metadata, TENANT_KEY)
         request_id = _request_id(metadata)
         if credential.key_id == OPERATOR_ID:
-            return await self._operator(credential, asked, request_id)
+            return await self._operator(credential, asked, request_id, method)
         return await self._tenant_key(credential, asked, request_id)
 
-    async def _operator(self, credential: Credential, asked: str, request_id: str) -> CallContext:
+    async def _operator(
+        self, credential: Credential, asked: str, request_id: str, method: Method
+    ) -> CallContext:
         if self._operator_digest == _NO_DIGEST or not credential.matches(self._operator_digest):
             raise _invalid()
         if asked and await self._registry.tenant(asked) is None:
-            raise tenant_not_found(asked[:64])
+            if not method.tenantless:
+                raise tenant_not_found(asked[:64])
+            asked = ""  # a profile may name a tenant that is gone; managing tenants needs none
         return CallContext(
             tenant=asked,
             principal=OPERATOR_ID,

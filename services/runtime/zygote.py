@@ -33,6 +33,7 @@ START_SECONDS = 10.0
 FRAME_SECONDS = 5.0
 """How long a frame may take from its first byte to its last, in either direction."""
 
+_QUEUE_FULL_S = 0.005
 _CONTROL_BYTES_MAX = 4096
 _BOOTSTRAP = (
     "import sys, importlib; sys.path += sys.argv[3:];"
@@ -257,7 +258,7 @@ class Zygote:
         started: asyncio.Future[_Started] = asyncio.get_running_loop().create_future()
         self._started[number] = started
         try:
-            socket.send_fds(self._control, [json.dumps(order).encode()], [theirs.fileno()])
+            await self._order(json.dumps(order).encode(), theirs)
             return await started
         except OSError:
             raise EOFError from None
@@ -268,6 +269,16 @@ class Zygote:
             raise
         finally:
             self._started.pop(number, None)
+
+    async def _order(self, message: bytes, theirs: socket.socket) -> None:
+        """Send an order; where many wait already, wait for room in the zygote's queue."""
+        while True:
+            try:
+                socket.send_fds(self._control, [message], [theirs.fileno()])
+            except BlockingIOError:
+                await asyncio.sleep(_QUEUE_FULL_S)
+            else:
+                return
 
     def _on_message(self) -> None:
         try:

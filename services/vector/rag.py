@@ -28,7 +28,7 @@ from services.common.limits import (
     DOCUMENTS_MAX,
     QUERY_TEXT_BYTES_MAX,
 )
-from services.vector.checks import check_settings
+from services.vector.checks import check_collection_id, check_settings
 from services.vector.chunking import Chunk, Chunking, chunk_text
 from services.vector.embedding.cache import CachedProvider, EmbeddingCache
 from services.vector.embedding.provider import EmbeddingProvider, Providers
@@ -135,7 +135,7 @@ class Rag:
         """
         _check_documents(documents)
         embedder = self._embedder(tenant, provider)
-        collection_id = collection_id or DEFAULT_COLLECTION
+        collection_id = _collection(collection_id)
         # Before the work of embedding, so that a mismatch costs nothing.
         await self._storage.ensure_collection(
             tenant, scope, collection_id, metric=Metric.COSINE, embedding=embedder.identity
@@ -188,7 +188,7 @@ class Rag:
             exactness=question.exactness,
         )
         check_settings(query)
-        collection_id = collection_id or DEFAULT_COLLECTION
+        collection_id = _collection(collection_id)
         try:
             collection, revision = await self._storage.get_collection(tenant, scope, collection_id)
         except ServiceError as error:
@@ -217,7 +217,7 @@ class Rag:
             _check_id(document_id, f"document_ids[{position}]")
         prefixes = [_prefix(document_id) for document_id in document_ids]
         return await self._storage.delete_prefixes(
-            tenant, scope, collection_id or DEFAULT_COLLECTION, prefixes
+            tenant, scope, _collection(collection_id), prefixes
         )
 
     def _embedder(self, tenant: str, provider: str) -> EmbeddingProvider:
@@ -270,6 +270,13 @@ def _check_id(document_id: str, name: str) -> None:
     size = len(_prefix(document_id).encode())
     if size > DOCUMENT_ID_BYTES_MAX:
         raise limit_exceeded(name, size, DOCUMENT_ID_BYTES_MAX, "bytes")
+
+
+def _collection(collection_id: str) -> str:
+    """The collection that is meant, with a name that one can have."""
+    name = collection_id or DEFAULT_COLLECTION
+    check_collection_id(name)
+    return name
 
 
 def _check_question(text: str) -> None:

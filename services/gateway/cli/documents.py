@@ -57,10 +57,12 @@ def find_sources(roots: Iterable[Path]) -> tuple[list[Source], list[Skipped]]:
     for root in roots:
         for path, document_id in _files(root):
             try:
+                _refuse_bytes(path)
                 source = Source(path, document_id, _size(path))
                 _refuse_twin(source, sources.get(document_id))
             except UnfitFileError as error:
-                skipped.append(Skipped(str(path), str(error)))
+                shown = os.fsencode(path).decode("utf-8", "replace")
+                skipped.append(Skipped(shown, str(error)))
             else:
                 sources.setdefault(document_id, source)
     return list(sources.values()), skipped
@@ -119,6 +121,14 @@ def _size(path: Path) -> int:
         size, limit = status.st_size / _MIB, DOCUMENT_BYTES_MAX // _MIB
         raise UnfitFileError(f"it has {size:.1f} MiB; the limit is {limit} MiB")
     return status.st_size
+
+
+def _refuse_bytes(path: Path) -> None:
+    """A name that is no text can be neither an id nor a source."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UnfitFileError("its name is not UTF-8 text") from None
 
 
 def _refuse_twin(source: Source, twin: Source | None) -> None:

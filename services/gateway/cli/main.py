@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from services.gateway.cli import admin, rag, rpc, script, serve, settings, state
-from services.gateway.cli.output import failures
+from services.gateway.cli.output import ExitCode, failures
 from services.gateway.cli.target import Target
 
 
@@ -48,7 +48,7 @@ def root(
         typer.Option(metavar="FILE", help="Profile with both; else the one of `llmspell up`."),
     ] = None,
 ) -> None:
-    """Run scripted agents for many tenants: processes, documents, state and scripts."""
+    """Run Lua scripts for many tenants: processes, documents, state and scripts."""
     context.obj = Target(address=address, api_key=api_key, profile=profile)
 
 
@@ -67,6 +67,8 @@ app.command("version")(settings.version)
 
 def main() -> None:
     """The entry point of the installed command."""
+    if sys.stdout is None or sys.stderr is None:  # closed by the shell: nobody would be told
+        sys.exit(ExitCode.PIPE_CLOSED)
     for stream in (sys.stdout, sys.stderr):
         # A passage may hold a character that the terminal's encoding lacks.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # they are text files

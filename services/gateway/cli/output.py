@@ -7,6 +7,7 @@ reaches a terminal; a passage must not be able to move the cursor.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -55,7 +56,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     """Ctrl-C."""
     PIPE_CLOSED = 141
-    """Whoever read the output went away."""
+    """Whoever read the output went away, or it cannot be written."""
 
 
 _EXIT_CODES = {
@@ -75,7 +76,7 @@ _ADVICE = {
     "SERVICE_UNAVAILABLE": "Start one with `llmspell up`, or name another with --address.",
     "CREDENTIAL_MISSING": "Set LLMSPELL_API_KEY, or use --profile.",
     "CREDENTIAL_INVALID": "See LLMSPELL_API_KEY or the profile; `llmspell key create` makes a key.",
-    "TENANT_NOT_FOUND": "`llmspell tenant list` shows the tenants.",
+    "TENANT_NOT_FOUND": "`llmspell tenant list` shows the tenants; name one with --tenant.",
     "COLLECTION_NOT_FOUND": "`llmspell rag stats` shows the collections.",
 }
 
@@ -198,6 +199,12 @@ def failures() -> Iterator[None]:
     except KeyboardInterrupt:
         say("Interrupted.")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        show_error("The output cannot be written: no space is left on its device.")
+        raise typer.Exit(ExitCode.PIPE_CLOSED) from None
     except UnicodeEncodeError:
         show_error("An argument is not UTF-8 text.")
         raise typer.Exit(ExitCode.INVALID) from None

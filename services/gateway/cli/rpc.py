@@ -145,14 +145,24 @@ def _parse(descriptor: Any, text: str, pool: Any) -> Any:
 
     if descriptor.client_streaming:
         raise Unimplemented("A method that takes a stream cannot be called from here.")
+    if not text.lstrip().startswith("{"):
+        raise InvalidArgument("The request must be a JSON object, such as {}.")
     try:
         return json_format.Parse(
             text, GetMessageClass(descriptor.input_type)(), descriptor_pool=pool
         )
     except (json_format.ParseError, RecursionError) as error:
-        why = str(error).partition("\n")[0]
-        message = f"The request is no {descriptor.input_type.name}: {why}"
+        why = _reason(str(error))
+        message = f"The request is not a valid {descriptor.input_type.name}: {why}."
         raise InvalidArgument(message) from None
+
+
+def _reason(text: str) -> str:
+    """Protobuf's words, but for those that are Python's."""
+    first = text.partition("\n")[0].rstrip(".")
+    if "object" in first and "'" in first:
+        return "a field has a value of the wrong type; docs/reference/rpc.md has the types"
+    return first
 
 
 def _send(session: _Session, descriptor: Any, message: Any, timeout_s: float) -> Any:

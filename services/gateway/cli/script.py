@@ -15,6 +15,7 @@ from services.gateway.cli.output import (
     ExitCode,
     clean,
     fail,
+    say,
     show_error,
     show_json,
     show_raw,
@@ -89,6 +90,8 @@ def _run(
                     elif isinstance(event, RunResult):
                         result = event
         except LLMSpellError as error:
+            if as_json:  # there is no result to put it into
+                say(printed.decode("utf-8", "replace").rstrip("\n"))
             _end_line(printed, as_json=as_json)
             _show_failure(error, call["source"])
     _end_line(printed, as_json=as_json)

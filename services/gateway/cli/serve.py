@@ -26,7 +26,12 @@ def default_data() -> Path:
 
 def up(
     data: Annotated[
-        Path | None, typer.Option(help="Folder for stores, secrets and logs.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder for stores, secrets and logs; else $XDG_DATA_HOME/llmspell or "
+            "~/.local/share/llmspell.",
+            show_default=False,
+        ),
     ] = None,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of the gateway on 127.0.0.1.")

@@ -22,7 +22,7 @@ from services.common.store import Store, Txn
 from services.vector.checks import check_collection, check_query, check_records
 from services.vector.engines import layout, reads, writes
 from services.vector.engines.layout import CollectionRow
-from services.vector.engines.namespace import index_path
+from services.vector.engines.namespace import forget_index, index_path
 from services.vector.engines.opened import Opened
 from services.vector.engines.search import Search
 from services.vector.engines.writes import Change, Place
@@ -344,7 +344,7 @@ class EmbeddedVectorStorage:
     async def _erase(self, number: int, limit: int = 1000) -> int:
         count = await self._store.write(lambda txn: writes.erase(txn, number, limit))
         if count == 0:
-            index_path(self._store.path / "index", number).unlink(missing_ok=True)
+            forget_index(index_path(self._store.path / "index", number))
         return count
 
     async def _write(self, operation: Callable[[Txn], Change]) -> Change:

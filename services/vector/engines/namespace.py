@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -146,9 +147,10 @@ class Namespace:
             )
         except IndexRefusedError as refusal:
             # The normal case at the first opening; otherwise worth a line. It is built anew.
-            if self._path.exists():
-                _log.warning("the index of namespace %d is not used: %s", self.number, refusal)
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                if self._path.exists():
+                    _log.warning("the index of namespace %d is not used: %s", self.number, refusal)
+            forget_index(self._path)
 
     async def _follow(self) -> None:
         """Add what the graph lacks, step by step; begin a new one where too much of it is dead."""
@@ -192,6 +194,14 @@ class Namespace:
 def index_path(folder: Path, namespace: int) -> Path:
     """Where a namespace's graph is kept."""
     return folder / f"{namespace:016x}.hnsw"
+
+
+def forget_index(path: Path) -> None:
+    """Remove a graph's file. One that cannot be removed stays, and is refused again next time."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("the index %s cannot be removed: %s", path.name, error.strerror)
 
 
 def _disagree(key: bytes) -> ServiceError:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from services.common.store import Store, View
 from services.vector.engines.layout import CollectionRow
-from services.vector.engines.namespace import Namespace, index_path
+from services.vector.engines.namespace import Namespace, forget_index, index_path
 from services.vector.engines.writes import Change, Edit
 
 _log = logging.getLogger(__name__)
@@ -163,4 +163,4 @@ class Opened:
         if namespace is not None:
             await namespace.close(save=not dropped)
         if dropped:
-            index_path(self._folder, number).unlink(missing_ok=True)
+            forget_index(index_path(self._folder, number))

@@ -334,6 +334,19 @@ async def test_an_error_in_mid_stream_comes_after_the_events(channel, bodies):
     assert await refused(call.read()) == ("FAILED_PRECONDITION", "SCRIPT_FAILED")
 
 
+async def test_a_stranger_is_refused_before_his_message(channel):
+    """He may announce as much as he likes and send none of it: nobody waits, nothing is kept."""
+
+    async def nothing():
+        await asyncio.Event().wait()
+        yield b""
+
+    call = channel.stream_unary("/llmspell.v1.StateService/GetState")(nothing(), timeout=20)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_more_than_so_many_at_once_are_refused_and_then_served(bodies):
     """OVERLOADED beyond the limit, with the limit; as soon as one has ended, the next gets in."""
     bodies.get = bodies.wait
@@ -344,7 +357,7 @@ async def test_more_than_so_many_at_once_are_refused_and_then_served(bodies):
         assert await refused(collected(run(channel))) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
         # A stranger is refused for want of room before his signature is looked at.
         assert (await refused(get(channel, metadata=())))[1] == "OVERLOADED"
-        assert counts.calls == 3
+        assert counts.calls == 6
         bodies.go_on.set()
         await asyncio.gather(*held)
         await get(channel)

@@ -122,6 +122,13 @@ async def test_the_operator_cannot_name_what_is_no_tenant(world, named):
     assert len(error.message) < 200
 
 
+async def test_a_tenant_that_is_gone_does_not_lock_the_operator_out(world):
+    """A profile may still name it; what needs no tenant is answered as if none were named."""
+    metadata = ((AUTHORIZATION_KEY, f"Bearer {OPERATOR_KEY}"), (TENANT_KEY, "gone"))
+    method = METHODS["/llmspell.v1.TenantService/ListTenants"]
+    assert (await world.authenticate(metadata, method)).tenant == ""
+
+
 async def test_the_system_tenant_stays_closed_even_if_it_has_a_record(world):
     """Should a record of that name ever be there, the name is still refused."""
     record = TenantRecord(tenant_id="_system", display_name="", create_ns=0)

@@ -209,3 +209,14 @@ def test_what_is_no_documents_fault_ends_the_ingestion(tmp_path, error):
     with pytest.raises(type(error)):
         ingest(sources, refuse)
     assert len(calls) == 1
+
+
+def test_a_name_that_is_no_text_is_skipped(tmp_path):
+    """It is named as well as it can be, and the files beside it are found."""
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / os.fsdecode(b"m\xff.txt")).write_text("m")
+    sources, skipped = find_sources([tmp_path])
+    assert [source.document_id for source in sources] == ["a.txt"]
+    assert [(each.path.endswith("m\ufffd.txt"), each.why) for each in skipped] == [
+        (True, "its name is not UTF-8 text")
+    ]

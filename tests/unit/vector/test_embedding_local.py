@@ -130,7 +130,8 @@ def test_another_vocabulary_is_refused(tmp_path):
 
 OFFLINE = """
 import asyncio, os, sys
-from services.vector.embedding.provider import EmbeddingSettings, open_providers
+from services.vector.embedding import open_providers
+from services.vector.embedding.provider import EmbeddingSettings
 
 def refuse(event, arguments):
     if event in {"socket.connect", "socket.getaddrinfo", "socket.bind", "subprocess.Popen"}:

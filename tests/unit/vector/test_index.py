@@ -145,8 +145,17 @@ def flipped(folder, files_before):
         file.write_bytes(content)
 
 
+def folder_instead(folder, files_before):
+    """Something that cannot be removed stands in its place."""
+    file = files(folder)[0]
+    file.unlink()
+    (file / "kept").mkdir(parents=True)
+
+
 @pytest.mark.parametrize(
-    "damage", [keep, remove, truncate, empty, foreign, older, flipped], ids=lambda f: f.__name__
+    "damage",
+    [keep, remove, truncate, empty, foreign, older, flipped, folder_instead],
+    ids=lambda f: f.__name__,
 )
 async def test_whatever_happens_to_the_file_answers_stay_right(damage, tmp_path):
     """Exact at once where the file is no use, and healed after: same keys, recall of 0.95."""
@@ -287,6 +296,20 @@ async def test_a_dropped_collection_leaves_no_file(tmp_path):
     await storage.sweep()
     await storage.close()
     assert files(tmp_path) == []
+
+
+async def test_a_file_that_cannot_be_removed_stops_no_sweep(tmp_path):
+    """The records go all the same; the file is named in the log (found by fault injection)."""
+    storage = await started(tmp_path)
+    await warm(storage)
+    await storage.close()
+    folder_instead(tmp_path, None)
+    storage = engine(tmp_path)
+    await storage.delete_collection(*PLACE)
+    while await storage.sweep():
+        pass
+    assert (await storage.stats("acme", None)).record_count == 0
+    await storage.close()
 
 
 async def test_recall_under_each_metric(tmp_path):

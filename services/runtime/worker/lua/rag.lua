@@ -76,7 +76,7 @@ local function results_of(passages)
 end
 
 -- RAG.search(query, {k | top_k | limit, scope, scope_id, tenant_id, collection, threshold,
--- filters | metadata_filter, provider, exact}), or RAG.search{query = …, …}.
+-- filters | filter | metadata_filter, provider, exact}), or RAG.search{query = …, …}.
 RAG.search = kit.either_way(RAG, function(query, options)
   if type(query) == "table" and options == nil then query, options = query.query, query end
   if query == nil then kit.required("query") end
@@ -84,6 +84,7 @@ RAG.search = kit.either_way(RAG, function(query, options)
   options = options_of(options, "options")
   local scope, tenant = place_of(options)
   local filters = options.filters
+  if filters == nil then filters = options.filter end
   if filters == nil then filters = options.metadata_filter end
   local answer = call(RETRIEVE, {
     scope = scope,
