@@ -26,10 +26,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.errors import Reason, ServiceError
-from services.common.server import EXIT_CANNOT_START
+from services.common.server import DIE_WITH_PARENT, EXIT_CANNOT_START
 
 NAMES = ("state", "vector", "runtime", "gateway")
-DIE_WITH_PARENT = "LLMSPELL_DIE_WITH_PARENT"
 _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _RESTART_DELAY_MAX_S = 5.0

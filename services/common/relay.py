@@ -91,7 +91,7 @@ class Relay:
         return answer
 
     async def stream(
-        self, method: Method, request: bytes, context: CallContext, *, timeout_s: float | None
+        self, method: Method, request: bytes, context: CallContext, *, timeout_s: float
     ) -> AsyncGenerator[bytes, None]:
         """One call that answers with a stream; ending the iteration cancels it.
 
@@ -99,7 +99,7 @@ class Relay:
             ServiceError: like `call`.
         """
         upstream = self._routes[method.service]
-        metadata = self._metadata(context, timeout_s or DEADLINE_SECONDS_MAX)
+        metadata = self._metadata(context, timeout_s)
         call = upstream.stream(method.path)(request, timeout=timeout_s, metadata=metadata)
         try:
             async for answer in call:

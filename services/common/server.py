@@ -39,6 +39,9 @@ help (EX_CONFIG of sysexits)."""
 EXIT_SOFTWARE = 70
 """Something that must not fail has failed; the log has it (EX_SOFTWARE)."""
 
+DIE_WITH_PARENT = "LLMSPELL_DIE_WITH_PARENT"
+"""Environment variable: the process id of a supervisor that this process must not outlive."""
+
 _PR_SET_PDEATHSIG = 1
 
 _OPTIONS = (
@@ -88,7 +91,7 @@ def main(name: str, build: Build) -> int:
     try:
         settings = load_settings(arguments.config, os.environ, arguments.set)
         start_logging(name, settings.telemetry.log_level)
-        asyncio.run(_run(name, settings, build))
+        asyncio.run(_run(settings, build))
     except ServiceError as error:
         log.error(  # noqa: TRY400  (the message says it all; a trace would hide it)
             "cannot start", extra={"reason": reason_name(error.reason), "why": error.message}
@@ -103,7 +106,7 @@ def _die_with_parent() -> None:
     By SIGKILL: a store loses nothing by it, and one that drained would hold its folder against
     the supervisor that comes next.
     """
-    parent = os.environ.get("LLMSPELL_DIE_WITH_PARENT")
+    parent = os.environ.get(DIE_WITH_PARENT)
     if parent is None or not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -111,19 +114,19 @@ def _die_with_parent() -> None:
         sys.exit(0)
 
 
-async def _run(name: str, settings: Settings, build: Build) -> None:
+async def _run(settings: Settings, build: Build) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parts = await build(settings)
     try:
-        await _serve(name, parts, stop, drain_s=settings.deployment.drain_s)
+        await _serve(parts, stop, drain_s=settings.deployment.drain_s)
     finally:
         await parts.close()
 
 
-async def _serve(name: str, parts: Parts, stop: asyncio.Event, *, drain_s: float) -> None:
+async def _serve(parts: Parts, stop: asyncio.Event, *, drain_s: float) -> None:
     server = grpc.aio.server(interceptors=(parts.door,), options=_OPTIONS)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -140,7 +143,7 @@ async def _serve(name: str, parts: Parts, stop: asyncio.Event, *, drain_s: float
     finally:
         await health_servicer.enter_graceful_shutdown()
         await server.stop(drain_s)
-        log.info("stopped", extra={"service": name})
+        log.info("stopped")
 
 
 async def _until_stopped(
