@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 PROTOS := $(wildcard protos/llmspell/v1/*.proto)
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 DEV_STAMP     := $(VENV)/.installed-dev
-LOCK := uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+LOCK := uv pip compile --quiet --no-strip-extras --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-package llmspell --no-emit-package llmspell-services \
 	--custom-compile-command "make lock"
 
