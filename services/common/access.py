@@ -14,13 +14,22 @@ from llmspell.v1 import (
     script_pb2,
     state_pb2,
     tenant_pb2,
+    vector_admin_pb2,
     vector_pb2,
 )
 
 from services.common.context import CallContext
 from services.common.errors import Reason, ServiceError
 
-FILES = (process_pb2, rag_pb2, script_pb2, state_pb2, tenant_pb2, vector_pb2)
+FILES = (
+    process_pb2,
+    rag_pb2,
+    script_pb2,
+    state_pb2,
+    tenant_pb2,
+    vector_admin_pb2,
+    vector_pb2,
+)
 """The files of the contract that hold services."""
 
 OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")

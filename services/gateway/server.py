@@ -27,6 +27,7 @@ TENANT_SERVICE = "llmspell.v1.TenantService"
 OWNERS = {
     "llmspell.v1.ScriptService": "runtime",
     "llmspell.v1.VectorService": "vector",
+    "llmspell.v1.VectorAdminService": "vector",
     "llmspell.v1.RagService": "vector",
     "llmspell.v1.StateService": "state",
 }

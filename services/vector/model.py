@@ -28,6 +28,45 @@ class Metric(StrEnum):
     """Score: the inner product. Distance: its negative."""
     L2 = "l2"
     """Score: the negated distance. Distance: Euclidean."""
+    MANHATTAN = "manhattan"
+    """Score: the negated distance. Distance: Manhattan. Has no graph."""
+
+
+class Quantization(StrEnum):
+    """What a graph keeps of each number. Scores are of the vectors as they were sent."""
+
+    BF16 = "bf16"
+    """2 bytes."""
+    I8 = "i8"
+    """1 byte."""
+
+
+class SearchPath(StrEnum):
+    """How a search went about it."""
+
+    SCAN = "scan"
+    """Every record of the collection was compared."""
+    MATCHES = "matches"
+    """Every record that may be found was compared, and no other."""
+    GRAPH = "graph"
+    """Graphs were asked, and what they do not cover was compared."""
+    GRAPH_WIDENED = "graph_widened"
+    """Graphs were asked again for more."""
+    FALLBACK = "fallback"
+    """Graphs had not enough; every record that may be found was compared."""
+
+
+class Isolation(StrEnum):
+    """How a tenant's vectors are kept apart. What others can see is the same under each: nothing."""
+
+    NAMESPACE = "namespace"
+    """Rows and graphs of its own for each collection, in a file that tenants share."""
+    DATABASE = "database"
+    """A file of its own."""
+    METADATA = "metadata"
+    """Rows that tenants share, each marked with whose it is."""
+    HYBRID = "hybrid"
+    """Shared rows while a collection is small, its own once it has grown."""
 
 
 class Exactness(StrEnum):
@@ -60,6 +99,53 @@ class EmbeddingIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hnsw:
+    """How graphs are built and searched; see `checks.choose_hnsw` for presets and bounds."""
+
+    m: int = 16
+    """Links of a node."""
+    ef_construction: int = 128
+    """Width of the search while building."""
+    ef_search: int = 0
+    """Width of a search that names none; 0: by the recall that each graph measured."""
+    quantization: Quantization = Quantization.BF16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionSettings:
+    """What a collection is made with, beside what its vectors are."""
+
+    hnsw: Hnsw = Hnsw()
+    default_ttl_ns: int | None = None
+    """For records that are written without a time to live; None: for ever."""
+    history_window_ns: int = 0
+    """How far back a search can look; 0: not at all."""
+    ttl_ns: int | None = None
+    """Time to live of the collection itself; None: for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionChanges:
+    """What to change of a collection. None leaves as it is, 0 takes the setting away."""
+
+    default_ttl_ns: int | None = None
+    history_window_ns: int | None = None
+    ttl_ns: int | None = None
+    """From now."""
+    ef_search: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeSettings:
+    """What is true of every collection of a scope."""
+
+    record_ttl_ns: int | None = None
+    """For records that are written without a time to live; wins over the collection's."""
+    expire_time_ns: int | None = None
+    """When all collections of the scope end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
     """A named set of vectors of one dimension and one metric, inside a scope."""
 
@@ -72,7 +158,14 @@ class Collection:
     record_count: int = 0
     """Expired records that were not swept yet included."""
     indexed_count: int = 0
-    """Records that a graph in memory covers; a collection that nobody has searched has none."""
+    """Records that graphs cover; a collection that nobody has used since the start has none."""
+    hnsw: Hnsw = Hnsw()
+    default_ttl_ns: int | None = None
+    history_window_ns: int = 0
+    expire_time_ns: int | None = None
+    """When it ends with all its records; None: never. After that it counts as not there."""
+    history_count: int = 0
+    """Records that were replaced or removed and are kept for the history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +179,7 @@ class NewRecord:
     text: str = ""
     event_time_ns: int | None = None
     ttl_ns: int | None = None
-    """Time to live from the moment of writing; None: for ever."""
+    """Time to live from the moment of writing; None: the scope's, else the collection's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +241,42 @@ class Exists:
     present: bool
 
 
-Test: TypeAlias = Equals | In | Range | Exists
+@dataclass(frozen=True, slots=True)
+class Except:
+    """Present, and no value equal to one of several."""
+
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Text that begins with this."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsEmpty:
+    """Absent, null, or an empty list, map or text; or, where false, anything else."""
+
+    empty: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A moment within bounds, in nanoseconds; None: no bound.
+
+    A value is a moment where it is RFC 3339 text with an offset, a date (midnight UTC), or a number
+    of seconds since 1970.
+    """
+
+    gt_ns: int | None = None
+    gte_ns: int | None = None
+    lt_ns: int | None = None
+    lte_ns: int | None = None
+
+
+Test: TypeAlias = Equals | In | Range | Exists | Except | Prefix | IsEmpty | Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +284,7 @@ class Condition:
     """One test of one field. Where the field holds a list, one entry that passes is enough."""
 
     field: str
-    """A dot steps into a map."""
+    """A dot steps into a map, `[]` behind a name into every entry of a list: `cities[].name`."""
     test: Test
 
 
@@ -181,7 +309,32 @@ class Not:
     filter: Filter
 
 
-Filter: TypeAlias = All | AnyOf | Not | Condition
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """At least so many must match."""
+
+    count: int
+    filters: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """One entry of a list of maps must match a whole filter; a single map is a list of one."""
+
+    field: str
+    filter: Filter
+    """Its fields are those of the entry."""
+
+
+Filter: TypeAlias = All | AnyOf | Not | AtLeast | Nested | Condition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Times from `start_ns` up to, not including, `end_ns`; None: open."""
+
+    start_ns: int | None = None
+    end_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,13 +343,23 @@ class Query:
 
     vectors: Sequence[Vector]
     filter: Filter | None = None
+    event_time: Span | None = None
+    """Only records whose event time lies here; one without an event time never does."""
+    ingest_time: Span | None = None
+    """Only records that were written here."""
+    as_of_ns: int | None = None
+    """Search the records as they were then; what has expired by then is not found."""
     include_expired: bool = False
     mask: Mask = Mask()
     limit: int = 10
     score_threshold: float | None = None
     exactness: Exactness = Exactness.AUTO
     expansion: int = 0
-    """Width of the graph search; 0: the engine's default."""
+    """Width of the graph search; 0: the collection's."""
+    min_recall: float | None = None
+    """Least share of the true nearest on average; 1 means exact."""
+    columns: bool = False
+    """Only ids and scores are wanted: a hit's record then has its id alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +384,13 @@ class SearchResult:
     """The revision up to which the graph had been built; the rest was scanned."""
     revision: int
     """The revision at which this was true."""
+    path: SearchPath = SearchPath.SCAN
+    candidate_count: int = 0
+    """Vectors compared, and nodes that graphs named."""
+    match_count: int = 0
+    """Records that filter and times let through."""
+    complete: bool = True
+    """Whether there are as many hits as there are to be had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +413,42 @@ class Deleted:
     """Records removed; 0 where nothing was there."""
     revision: int
     """The revision after it; an unchanged one where nothing was there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataChange:
+    """What to change of records' metadata."""
+
+    set: dict[str, Value] = field(default_factory=dict)
+    """Fields to write."""
+    remove: tuple[str, ...] = ()
+    """Fields to take away."""
+    replace: bool = False
+    """Whether all other fields are taken away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotInfo:
+    """A copy of a collection as it was."""
+
+    snapshot_id: str
+    scope: str
+    collection_id: str
+    create_time_ns: int
+    revision: int
+    record_count: int
+    size_bytes: int
+    digest: str
+    """blake3 of the file, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint found at its end."""
+
+    indexed_count: int
+    record_count: int
+    disk_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,3 +481,13 @@ class Stats:
     stored_bytes: int = 0
     """Vectors, metadata and text as stored, without the store's own overhead."""
     revision: int = 0
+    history_count: int = 0
+    history_bytes: int = 0
+    memory_bytes: int = 0
+    """What open collections take, mapped files included."""
+    index_bytes: int = 0
+    segment_count: int = 0
+    dead_count: int = 0
+    search_count: int = 0
+    search_ns: int = 0
+    """All searches together."""

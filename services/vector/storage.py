@@ -11,18 +11,25 @@ from enum import Enum, auto
 from typing import Protocol
 
 from services.vector.model import (
+    Checkpoint,
     Collection,
+    CollectionChanges,
     CollectionPage,
+    CollectionSettings,
     Deleted,
     EmbeddingIdentity,
     Filter,
+    Isolation,
     Mask,
+    MetadataChange,
     Metric,
     NewRecord,
     Query,
     Record,
     RecordPage,
+    ScopeSettings,
     SearchResult,
+    SnapshotInfo,
     Stats,
     Upserted,
 )
@@ -37,6 +44,10 @@ class Capability(Enum):
     """EXACT is honoured."""
     FILTERED_APPROXIMATE = auto()
     """Large collections are searched through a graph, with filters too."""
+    HISTORY = auto()
+    """`as_of_ns` is honoured for collections with a history window."""
+    SNAPSHOT = auto()
+    """Collections can be kept as they are, and put back."""
 
 
 class VectorStorage(Protocol):
@@ -55,6 +66,7 @@ class VectorStorage(Protocol):
         dimension: int,
         metric: Metric,
         embedding: EmbeddingIdentity | None = None,
+        settings: CollectionSettings = CollectionSettings(),  # noqa: B008  (frozen)
     ) -> tuple[Collection, int]:
         """Make a collection; what was made, and the revision.
 
@@ -70,8 +82,11 @@ class VectorStorage(Protocol):
         *,
         metric: Metric,
         embedding: EmbeddingIdentity,
+        settings: CollectionSettings = CollectionSettings(),  # noqa: B008  (frozen)
     ) -> tuple[Collection, int]:
         """The collection; made where it is missing, with the embedding's dimension.
+
+        `settings` count only for a collection that this makes.
 
         Raises:
             ServiceError: EMBEDDING_MISMATCH where the one that exists has another embedding, or
@@ -85,6 +100,29 @@ class VectorStorage(Protocol):
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND.
+        """
+
+    async def update_collection(
+        self, tenant: str, scope: str, collection_id: str, changes: CollectionChanges
+    ) -> tuple[Collection, int]:
+        """Change settings; the collection as it is then. What is kept of history is not extended.
+
+        Raises:
+            ServiceError: COLLECTION_NOT_FOUND, LIMIT_EXCEEDED, FIELD_INVALID.
+        """
+
+    async def configure_scope(
+        self,
+        tenant: str,
+        scope: str,
+        *,
+        record_ttl_ns: int | None = None,
+        ttl_ns: int | None = None,
+    ) -> tuple[ScopeSettings, int]:
+        """Change a scope's settings; None leaves as it is, 0 takes away. They outlive collections.
+
+        A scope whose time has come is as after `delete_scope`, and begins anew with its next
+        collection: then its settings are gone too.
         """
 
     async def list_collections(
@@ -103,12 +141,15 @@ class VectorStorage(Protocol):
         records: Sequence[NewRecord],
         *,
         replace_prefixes: Sequence[str] = (),
+        row_filter: Filter | None = None,
     ) -> Upserted:
         """Write records, all or none; they are durable and searchable when this returns.
 
         The same id twice in a batch: the last one counts. A record that exists is replaced whole.
         Records whose id begins with one of `replace_prefixes` are removed in the same step, before
-        the new ones are written. The number of records is not limited here.
+        the new ones are written. The number of records is not limited here. Where there is a
+        `row_filter`, each new record must match it, and none that exists and does not match is
+        replaced or removed (PERMISSION_DENIED).
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, DIMENSION_MISMATCH, VECTOR_NOT_FINITE, VECTOR_ZERO,
@@ -123,8 +164,11 @@ class VectorStorage(Protocol):
         record_ids: Sequence[str],
         *,
         mask: Mask = Mask(),  # noqa: B008  (frozen)
+        row_filter: Filter | None = None,
     ) -> tuple[list[Record], int]:
         """Records in the order of the ids; absent and expired ones are left out.
+
+        So are those that `row_filter` does not let through.
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND.
@@ -140,8 +184,11 @@ class VectorStorage(Protocol):
         after: str = "",
         where: Filter | None = None,
         mask: Mask = Mask(),  # noqa: B008  (frozen)
+        prefix: str = "",
     ) -> RecordPage:
         """Records that match and have not expired, in order of id, after an id.
+
+        Only those whose id begins with `prefix`.
 
         A page may be short before the end: read on until its cursor is None.
 
@@ -149,10 +196,46 @@ class VectorStorage(Protocol):
             ServiceError: COLLECTION_NOT_FOUND, FILTER_INVALID.
         """
 
-    async def delete(
-        self, tenant: str, scope: str, collection_id: str, record_ids: Sequence[str]
+    async def update_metadata(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        change: MetadataChange,
+        *,
+        record_ids: Sequence[str] = (),
+        where: Filter | None = None,
+        row_filter: Filter | None = None,
     ) -> Deleted:
-        """Remove records. Ids, and a collection, that are not there count 0."""
+        """Change metadata of records by id or, where `where` is given, of all that match it.
+
+        All in one step; how many. Vector, text and times stay; the revision and, for the history,
+        the ingestion time are new. Expired records are not touched. Records that `row_filter` does
+        not let through count as not there, and none may leave it by the change (FIELD_INVALID).
+
+        Raises:
+            ServiceError: COLLECTION_NOT_FOUND, FILTER_INVALID, LIMIT_EXCEEDED (metadata that
+                becomes too large, or more than UPDATE_MATCHES_MAX matches), FIELD_INVALID.
+        """
+
+    async def delete(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        record_ids: Sequence[str] = (),
+        *,
+        where: Filter | None = None,
+        row_filter: Filter | None = None,
+    ) -> Deleted:
+        """Remove records by id or, where `where` is given, all that match it.
+
+        Ids, and a collection, that are not there count 0. Records that `row_filter` does not let
+        through count as not there.
+
+        Raises:
+            ServiceError: FILTER_INVALID.
+        """
 
     async def delete_prefixes(
         self, tenant: str, scope: str, collection_id: str, prefixes: Sequence[str]
@@ -176,11 +259,76 @@ class VectorStorage(Protocol):
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, DIMENSION_MISMATCH, VECTOR_NOT_FINITE, VECTOR_ZERO,
-                FILTER_INVALID, FIELD_INVALID, LIMIT_EXCEEDED.
+                FILTER_INVALID, FIELD_INVALID, LIMIT_EXCEEDED, HISTORY_UNAVAILABLE.
+        """
+
+    async def lexical_search(
+        self, tenant: str, scope: str, collection_id: str, text: str, query: Query
+    ) -> SearchResult:
+        """The records whose text has the words of `text`, by BM25 (larger is better).
+
+        `query.vectors` is ignored; filter, times, mask and limit hold as in `search`. A record that
+        shares no word with the text is not found. Statistics are of this collection alone.
+
+        Raises:
+            ServiceError: as `search`.
         """
 
     async def stats(self, tenant: str, scope: str | None) -> Stats:
         """Counts of a scope; None: of the tenant."""
+
+    async def create_snapshot(self, tenant: str, scope: str, collection_id: str) -> SnapshotInfo:
+        """Keep a copy of a collection as it is now, history left out.
+
+        Raises:
+            ServiceError: COLLECTION_NOT_FOUND, LIMIT_EXCEEDED, STORAGE_FULL.
+        """
+
+    async def list_snapshots(
+        self, tenant: str, scope: str | None, collection_id: str = ""
+    ) -> list[SnapshotInfo]:
+        """Snapshots of a tenant, the newest first."""
+
+    async def restore_snapshot(
+        self, tenant: str, snapshot_id: str, *, scope: str = "", collection_id: str = ""
+    ) -> tuple[int, int]:
+        """Put a collection back, in one step; records and revision.
+
+        Expire times stay as they were, so what has expired meanwhile is not seen.
+
+        Raises:
+            ServiceError: SNAPSHOT_NOT_FOUND, RECORD_CORRUPT (then nothing has changed).
+        """
+
+    async def delete_snapshot(self, tenant: str, snapshot_id: str) -> int:
+        """Remove a snapshot; 0 where it is not there."""
+
+    async def rebuild(self, tenant: str, scope: str, collection_id: str) -> int:
+        """Begin to build graphs anew from the truth; how many records there are to be covered.
+
+        Raises:
+            ServiceError: COLLECTION_NOT_FOUND.
+        """
+
+    async def checkpoint(self, tenant: str, scope: str, collection_id: str) -> Checkpoint:
+        """Wait until graphs cover what they should and are kept, and give back room.
+
+        Raises:
+            ServiceError: COLLECTION_NOT_FOUND.
+        """
+
+    async def swap_collections(
+        self, tenant: str, scope: str, first_id: str, second_id: str, *, if_revision: int | None
+    ) -> int:
+        """Exchange the contents of two collections in one step; the revision.
+
+        Raises:
+            ServiceError: COLLECTION_NOT_FOUND; REVISION_MISMATCH where the store has gone past
+                `if_revision` in either of them.
+        """
+
+    async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
+        """How this tenant is to be kept apart; one that has collections stays as it is."""
 
     async def sweep(self, limit: int = 500) -> int:
         """Remove up to `limit` records that have expired or whose collection is gone; how many.
