@@ -57,7 +57,7 @@ class SearchPath(StrEnum):
 
 
 class Isolation(StrEnum):
-    """How a tenant's vectors are kept apart. What others can see is the same under each: nothing."""
+    """How a tenant's vectors are kept apart. Others see nothing of them under each."""
 
     NAMESPACE = "namespace"
     """Rows and graphs of its own for each collection, in a file that tenants share."""
@@ -166,6 +166,9 @@ class Collection:
     """When it ends with all its records; None: never. After that it counts as not there."""
     history_count: int = 0
     """Records that were replaced or removed and are kept for the history."""
+    role: str = ""
+    """Of a shadow (its id is `~` and the collection's): `incoming` while its vectors are made,
+    `previous` once it is kept to go back. Empty for every other collection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 The tenant comes first in every call and separates everything: nothing of another tenant is seen,
 counted, or even found to exist. A scope is the text that `common.scopes` prints.
+
+A collection may have a shadow: a collection named `~` and its id, with other vectors for the same
+records. Callers cannot name one, lists leave it out, and it goes when the collection goes.
 """
 
 from __future__ import annotations
@@ -68,7 +71,7 @@ class VectorStorage(Protocol):
         embedding: EmbeddingIdentity | None = None,
         settings: CollectionSettings = CollectionSettings(),  # noqa: B008  (frozen)
     ) -> tuple[Collection, int]:
-        """Make a collection; what was made, and the revision.
+        """Make a collection; what was made, and the revision. A shadow's role is then `incoming`.
 
         Raises:
             ServiceError: COLLECTION_EXISTS, FIELD_INVALID (name or dimension).
@@ -238,9 +241,18 @@ class VectorStorage(Protocol):
         """
 
     async def delete_prefixes(
-        self, tenant: str, scope: str, collection_id: str, prefixes: Sequence[str]
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        prefixes: Sequence[str],
+        *,
+        row_filter: Filter | None = None,
     ) -> Deleted:
-        """Remove the records whose id begins with one of the prefixes, all in one step."""
+        """Remove the records whose id begins with one of the prefixes, all in one step.
+
+        Records that `row_filter` does not let through count as not there.
+        """
 
     async def delete_scope(self, tenant: str, scope: str) -> Deleted:
         """Remove every collection of a scope."""
@@ -317,14 +329,30 @@ class VectorStorage(Protocol):
             ServiceError: COLLECTION_NOT_FOUND.
         """
 
-    async def swap_collections(
-        self, tenant: str, scope: str, first_id: str, second_id: str, *, if_revision: int | None
+    async def swap_shadow(
+        self, tenant: str, scope: str, collection_id: str, *, records_revision: int
     ) -> int:
-        """Exchange the contents of two collections in one step; the revision.
+        """Exchange a collection and its shadow in one step; the revision.
+
+        Settings stay with the name, records, embedding and dimension go along. The shadow's role is
+        `previous` then.
+
+        Args:
+            tenant: Whose.
+            scope: Scope.
+            collection_id: The collection, not the shadow.
+            records_revision: What `records_revision` said when the shadow was found complete.
 
         Raises:
-            ServiceError: COLLECTION_NOT_FOUND; REVISION_MISMATCH where the store has gone past
-                `if_revision` in either of them.
+            ServiceError: COLLECTION_NOT_FOUND; REVISION_MISMATCH where records of the collection
+                were written or removed since.
+        """
+
+    async def records_revision(self, tenant: str, scope: str, collection_id: str) -> int:
+        """The revision of the last change of a collection's records.
+
+        Raises:
+            ServiceError: COLLECTION_NOT_FOUND.
         """
 
     async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
