@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import shutil
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import lmdb
 
+from services.common import failpoints
 from services.common.errors import Reason, ServiceError
 
 MAP_BYTES = 256 * 1024**3
@@ -26,6 +28,7 @@ READERS_MAX = 512
 
 _DATA = "data.mdb"
 _LOCK = "LOCK"
+_ASIDE = "compacting"
 _CREATED = b"created\n"
 _YOUNG_BYTES_MAX = 256 * 1024
 _ROOM_BYTES = 64 * 1024
@@ -54,23 +57,36 @@ class Folder:
             ServiceError: RECORD_CORRUPT where the file is damaged or gone, STORE_NOT_WRITABLE.
         """
         self._look()
+        shutil.rmtree(self.path / _ASIDE, ignore_errors=True)
         try:
-            env = lmdb.open(
-                str(self.path),
-                map_size=MAP_BYTES,
-                max_dbs=databases,
-                max_readers=READERS_MAX,
-                sync=sync,
-                metasync=sync,
-                writemap=False,
-                mode=0o600,
-            )
+            env = _open(self.path, sync=sync, databases=databases)
         except (lmdb.ReadonlyError, lmdb.LockError, lmdb.DiskError, OSError) as error:
             raise not_writable(self.path, error) from error
         except lmdb.Error as error:
             raise damaged(self.path, str(error)) from error
         env.reader_check()
         return env
+
+    def rewrite(self, env: Any, *, sync: bool, databases: int) -> Any:
+        """Copy what an environment uses into a new file, put it in place, and open it.
+
+        Raises:
+            lmdb.Error, OSError: the old file is still in place.
+        """
+        aside = self.path / _ASIDE
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(mode=0o700)
+        try:
+            env.copy(str(aside), compact=True)
+            _flush_file(aside / _DATA)
+            new = _open(aside, sync=sync, databases=databases)
+            failpoints.hit("store.before_swap")
+            (aside / _DATA).replace(self.file)
+            _flush(self.path)
+            failpoints.hit("store.after_swap")
+        finally:  # what is open stays open, whatever it is called
+            shutil.rmtree(aside, ignore_errors=True)
+        return new
 
     def mark_created(self) -> None:
         """Remember that the store has been on disk, names and all.
@@ -157,6 +173,27 @@ def _flush(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, *, sync: bool, databases: int) -> Any:
+    return lmdb.open(
+        str(path),
+        map_size=MAP_BYTES,
+        max_dbs=databases,
+        max_readers=READERS_MAX,
+        sync=sync,
+        metasync=sync,
+        writemap=False,
+        mode=0o600,
+    )
 
 
 def _meta_page(head: bytes) -> tuple[int, int, int] | None:

@@ -45,6 +45,10 @@ GROUP_BYTES_MAX = 32 * 1024**2
 
 _SCHEMA = b"schema"
 
+COMPACT_BYTES_MIN = 16 * 1024**2
+"""A smaller file is not worth making smaller."""
+_USED_SHARE = 0.75
+
 Operation = Callable[[Txn], T]
 
 
@@ -55,6 +59,16 @@ class _Waiting:
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Opened:
+    """An environment and who reads from it. The last reader of a retired one closes it."""
+
+    env: Any
+    databases: dict[str, Any]
+    readers: int = 0
+    retired: bool = False
 
 
 class Store:
@@ -79,9 +93,12 @@ class Store:
         self.path = path
         self._on_fatal = on_fatal
         self._folder = Folder(path)
-        self._env: Any = None
+        self._sync = sync
+        self._names = (META, *schema.databases)
+        self._opened: _Opened | None = None
+        self._reading = threading.Lock()
         try:
-            self._open(schema, sync=sync)
+            self._open(schema)
         except BaseException:
             self._release()
             raise
@@ -102,13 +119,18 @@ class Store:
             ServiceError: RECORD_CORRUPT where the file's pages make no sense, SERVICE_UNAVAILABLE
                 once the store is closing.
         """
-        if self._closing:
-            raise _closing()
+        with self._reading:
+            if self._closing or self._opened is None:
+                raise _closing()
+            opened = self._opened
+            opened.readers += 1
         try:
-            with self._env.begin(buffers=False) as txn:
-                yield View(txn, self._databases)
+            with opened.env.begin(buffers=False) as txn:
+                yield View(txn, opened.databases)
         except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError) as error:
             raise damaged(self.path, str(error)) from error
+        finally:
+            self._left(opened)
 
     async def write(self, operation: Operation[T]) -> T:
         """Run an operation in the writer thread; answer when it is on disk.
@@ -125,6 +147,24 @@ class Store:
             self._queue.put(waiting)
         result: T = await waiting.future
         return result
+
+    async def compact(self) -> bool:
+        """Give back the room that removals left in the file, if that is much of it; whether it was.
+
+        Writes wait while the file is copied; reads go on. A crash leaves the old file or the new.
+
+        Raises:
+            ServiceError: as `write`; STORAGE_FULL where there is no room for the copy.
+        """
+        if not self._is_loose():
+            return False
+        return await self.write(_COMPACT)
+
+    def _is_loose(self) -> bool:
+        with self.read() as view:
+            used = view.used_bytes()
+        size = self.size_bytes()
+        return size >= COMPACT_BYTES_MIN and used < _USED_SHARE * size
 
     @property
     def is_open(self) -> bool:
@@ -145,19 +185,37 @@ class Store:
         self._thread.join()
         self._release()
 
-    def _open(self, schema: Schema, *, sync: bool) -> None:
-        names = (META, *schema.databases)
-        self._env = self._folder.open(sync=sync, databases=len(names))
+    @property
+    def _env(self) -> Any:
+        assert self._opened is not None
+        return self._opened.env
+
+    @property
+    def _databases(self) -> dict[str, Any]:
+        assert self._opened is not None
+        return self._opened.databases
+
+    def _open(self, schema: Schema) -> None:
+        env = self._folder.open(sync=self._sync, databases=len(self._names))
         try:
-            self._databases = {name: self._env.open_db(name.encode()) for name in names}
+            self._opened = _Opened(env, self._databases_of(env))
             self._prepare(schema)
         except lmdb.Error as error:
             raise _full() if _is_full(error) else damaged(self.path, str(error)) from error
         self._folder.mark_created()
 
+    def _databases_of(self, env: Any) -> dict[str, Any]:
+        return {name: env.open_db(name.encode()) for name in self._names}
+
+    def _left(self, opened: _Opened) -> None:
+        with self._reading:
+            opened.readers -= 1
+            if opened.retired and not opened.readers:
+                opened.env.close()
+
     def _release(self) -> None:
-        if self._env is not None:
-            self._env.close()
+        if self._opened is not None:
+            self._opened.env.close()
         self._folder.release()
 
     def _prepare(self, schema: Schema) -> None:
@@ -195,8 +253,30 @@ class Store:
     def _serve(self) -> None:
         while (first := self._queue.get()) is not None:
             group = [first]
-            self._commit(group)
+            if first.operation is _COMPACT:
+                self._compact(first)
+            else:
+                self._commit(group)
             _answer(group)
+
+    def _compact(self, waiting: _Waiting) -> None:
+        """Copy what is used into a new file, and go on with that one."""
+        if self._failed:
+            self._refuse([waiting], _not_flushed)
+            return
+        try:
+            env = self._folder.rewrite(self._env, sync=self._sync, databases=len(self._names))
+            new = _Opened(env, self._databases_of(env))
+        except (lmdb.Error, OSError) as error:
+            waiting.error = _full() if _is_full(error) or self._folder.is_full() else error
+            return
+        with self._reading:
+            old, self._opened = self._opened, new
+            assert old is not None
+            old.retired = True
+            if not old.readers:
+                old.env.close()
+        waiting.result = True
 
     def _commit(self, group: list[_Waiting]) -> None:
         """Run the first of a group and all that wait meanwhile; keep them with one flush."""
@@ -218,8 +298,8 @@ class Store:
                 waiting = self._queue.get_nowait()
             except queue.Empty:
                 return
-            if waiting is None:
-                self._queue.put(None)  # nothing can have joined behind it
+            if waiting is None or waiting.operation is _COMPACT:
+                self._queue.put(waiting)  # behind the mark of the end nothing can have joined
                 return
             group.append(waiting)
             size += self._run(parent, waiting)
@@ -249,6 +329,10 @@ class Store:
     def _refuse(self, group: list[_Waiting], error: Callable[[], ServiceError]) -> None:
         for waiting in group:
             waiting.error = error()
+
+
+def _COMPACT(txn: Txn) -> bool:  # noqa: N802  (a mark in the queue, not something that is run)
+    raise AssertionError(txn)
 
 
 def exit_on_fatal(message: str) -> None:

@@ -67,6 +67,17 @@ class View:
         for key, stored in self._walk(database, prefix, after, values=True):
             yield key, _open_value(database, key, stored)
 
+    def between(self, database: str, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys from `start` up to, not including, `stop`, with values, in key order.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT at a value that fails its checksum.
+        """
+        for key, stored in self._walk(database, b"", start, values=True, included=True):
+            if key >= stop:
+                return
+            yield key, _open_value(database, key, stored)
+
     def keys(self, database: str, prefix: bytes, *, after: bytes = b"") -> Iterator[bytes]:
         """Like `scan`, without the values."""
         return self._walk(database, prefix, after, values=False)
@@ -76,15 +87,27 @@ class View:
         entries: int = self._txn.stat(self._databases[database])["entries"]
         return entries
 
+    def used_bytes(self) -> int:
+        """Bytes of pages that hold something, of all databases."""
+        total = 0
+        for database in self._databases.values():
+            told = self._txn.stat(database)
+            pages = told["branch_pages"] + told["leaf_pages"] + told["overflow_pages"]
+            total += told["psize"] * pages
+        return total
+
     def revision(self) -> int:
         """The number of the last change."""
         stored = self._txn.get(_REVISION, db=self._databases[META])
         return 0 if stored is None else _U64.unpack(_open_value(META, _REVISION, stored))[0]
 
-    def _walk(self, database: str, prefix: bytes, after: bytes, *, values: bool) -> Iterator[Any]:
+    def _walk(
+        self, database: str, prefix: bytes, after: bytes, *, values: bool, included: bool = False
+    ) -> Iterator[Any]:
         cursor = self._txn.cursor(db=self._databases[database])
         try:
-            found = cursor.set_range(max(prefix, after + b"\0" if after else b""))
+            start = after if included or not after else after + b"\0"
+            found = cursor.set_range(max(prefix, start))
             if not found:
                 return
             for entry in cursor.iternext(keys=True, values=values):

@@ -31,7 +31,7 @@ from services.common.limits import (
     VALUE_DEPTH_MAX,
 )
 from services.vector.filters import check_filter
-from services.vector.model import Metric, NewRecord, Query, Value, Vector
+from services.vector.model import Metric, NewRecord, Query, Span, Value, Vector
 
 NORM_MAX = 1e18
 """Largest Euclidean length of a vector: beyond it a product of two would leave float32."""
@@ -54,12 +54,12 @@ class Batch:
 
 
 def check_collection(collection_id: str, dimension: int) -> None:
-    """Refuse a name or a dimension.
+    """Refuse a name, a shadow's apart, or a dimension.
 
     Raises:
         ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
     """
-    check_collection_id(collection_id)
+    check_collection_id(collection_id.removeprefix("~"))
     if dimension < 1:
         raise field_invalid("dimension", f"must be 1 to {DIMENSION_MAX}")
     if dimension > DIMENSION_MAX:
@@ -110,7 +110,7 @@ def check_records(records: Sequence[NewRecord], dimension: int, metric: Metric) 
         record_id = record.record_id or secrets.token_hex(16)
         check_record_id(record_id, f"{name}.record_id")
         _check_text(record.text, f"{name}.text")
-        _check_ttl(record.ttl_ns, f"{name}.ttl")
+        check_ttl(record.ttl_ns, f"{name}.ttl")
         metadata[record_id] = encode_metadata(record.metadata, f"{name}.metadata")
         ids.append(record_id)
         last[record_id] = record
@@ -144,8 +144,23 @@ def check_settings(query: Query) -> None:
         raise limit_exceeded("expansion", query.expansion, EXPANSION_MAX)
     if query.score_threshold is not None and not math.isfinite(query.score_threshold):
         raise field_invalid("score_threshold", "must be a finite number")
+    if query.min_recall is not None and not 0 <= query.min_recall <= 1:
+        raise field_invalid("min_recall", "must be a number from 0 to 1")
+    if query.as_of_ns is not None and query.as_of_ns <= 0:
+        raise field_invalid("as_of", "must be after 1970")
+    _check_span(query.event_time, "event_time")
+    _check_span(query.ingest_time, "ingest_time")
     if query.filter is not None:
         check_filter(query.filter)
+
+
+def _check_span(span: Span | None, name: str) -> None:
+    if span is None:
+        return
+    if span.start_ns is None and span.end_ns is None:
+        raise field_invalid(name, "must have a start_time or an end_time")
+    if None not in (span.start_ns, span.end_ns) and span.start_ns >= span.end_ns:  # type: ignore[operator]
+        raise field_invalid(name, "must start before it ends")
 
 
 def check_vectors(
@@ -222,7 +237,12 @@ def _check_text(text: str, name: str) -> None:
         raise limit_exceeded(name, size, RECORD_TEXT_BYTES_MAX, "bytes")
 
 
-def _check_ttl(ttl_ns: int | None, name: str) -> None:
+def check_ttl(ttl_ns: int | None, name: str) -> None:
+    """Refuse a time to live.
+
+    Raises:
+        ServiceError: FIELD_INVALID, LIMIT_EXCEEDED.
+    """
     if ttl_ns is None:
         return
     if ttl_ns <= 0:

@@ -22,7 +22,7 @@ class Graphed(EmbeddedVectorStorage):
     async def search(self, tenant, scope, collection_id, query):
         """Search twice: the first opens the collection."""
         await super().search(tenant, scope, collection_id, query)
-        await self.graphs_ready()
+        await self.settled()
         return await super().search(tenant, scope, collection_id, query)
 
 

@@ -190,7 +190,7 @@ class Engines(RuleBasedStateMachine):
     @rule()
     def let_graphs_catch_up(self):
         """The graphs take in everything."""
-        self.run(self.engine.graphs_ready())
+        self.run(self.engine.settled())
 
     @rule(loss=st.sampled_from(["none", "none", "removed", "flipped"]))
     def restart(self, loss):

@@ -1,17 +1,14 @@
 """Vectors in LMDB, searched in memory: the default engine.
 
 The store is the truth. What stands in memory is made from it at a collection's first use and
-follows each commit; a graph, where a collection is large, follows behind that. A search compares
-with the graph's rows through the graph and with all newer ones directly, so a write is seen as soon
-as it is acknowledged.
+follows each commit. Small collections are compared row by row; large ones have segments with
+graphs, built beside the serving process, and a tail of newer rows that is compared row by row: a
+write is seen as soon as it is acknowledged.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,38 +16,51 @@ from pathlib import Path
 from services.common.clock import Clock
 from services.common.limits import MIB
 from services.common.store import Store, Txn
-from services.vector.checks import check_collection, check_query, check_records
-from services.vector.engines import layout, reads, writes
+from services.vector.checks import check_collection, check_records
+from services.vector.engines import layout, migrations, places, reads, sweeping, writes
+from services.vector.engines.changes import Change
+from services.vector.engines.core import Core
 from services.vector.engines.layout import CollectionRow
-from services.vector.engines.namespace import forget_index, index_path
-from services.vector.engines.opened import Opened
-from services.vector.engines.search import Search
-from services.vector.engines.writes import Change, Place
+from services.vector.engines.lexicon import Lexicon
+from services.vector.engines.opened import IDLE_S
+from services.vector.engines.snapshots import Snapshots
 from services.vector.filters import check_filter
 from services.vector.model import (
+    Checkpoint,
     Collection,
+    CollectionChanges,
     CollectionPage,
+    CollectionSettings,
     Deleted,
     EmbeddingIdentity,
     Filter,
+    Isolation,
     Mask,
+    MetadataChange,
     Metric,
     NewRecord,
     Query,
     Record,
     RecordPage,
+    ScopeSettings,
     SearchResult,
+    SnapshotInfo,
     Stats,
     Upserted,
 )
 from services.vector.refusals import embedding_mismatch
+from services.vector.setting_checks import (
+    check_changes,
+    check_collection_settings,
+    check_metadata_change,
+    check_scope_settings,
+)
 from services.vector.storage import Capability
 
 EXACT_THRESHOLD = 8000
 MEMORY_BYTES_MAX = 2048 * MIB
 """Collections longest unused are let go of beyond this; they are read again when needed."""
-INLINE_ROWS = 2000
-"""A search that looks at more rows runs in the pool, so that no other call has to wait for it."""
+_DEFAULTS = CollectionSettings()
 
 
 def open_store(path: Path, *, on_fatal: Callable[[str], None], sync: bool = True) -> Store:
@@ -59,15 +69,13 @@ def open_store(path: Path, *, on_fatal: Callable[[str], None], sync: bool = True
     Raises:
         ServiceError: STORE_NOT_WRITABLE, STORE_LOCKED, SCHEMA_TOO_NEW, RECORD_CORRUPT.
     """
-    return Store(path, layout.SCHEMA, on_fatal=on_fatal, sync=sync)
+    return Store(path, migrations.SCHEMA, on_fatal=on_fatal, sync=sync)
 
 
 class EmbeddedVectorStorage:
     """VectorStorage over one store, which it closes at its end. Made inside a running loop."""
 
-    capabilities = frozenset(
-        {Capability.DURABLE, Capability.EXACT_SEARCH, Capability.FILTERED_APPROXIMATE}
-    )
+    capabilities = frozenset(Capability)
 
     def __init__(
         self,
@@ -76,27 +84,26 @@ class EmbeddedVectorStorage:
         *,
         exact_threshold: int = EXACT_THRESHOLD,
         memory_bytes_max: int = MEMORY_BYTES_MAX,
+        idle_s: float = IDLE_S,
     ) -> None:
         """Serve what is in a store.
 
         Args:
-            store: From `open_store`. Graphs are kept in `index/` beside its file.
+            store: From `open_store`. Segments are kept in `index/` beside its file.
             clock: For times, and for what has expired.
-            exact_threshold: Collections up to this many records have no graph.
+            exact_threshold: Up to this many records no graph is built.
             memory_bytes_max: For vectors and graphs in memory, roughly.
+            idle_s: Collections that nobody has used for so long are let go of.
         """
-        self._store = store
-        self._clock = clock
-        self._exact_threshold = exact_threshold
-        self._readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="vector-search")
-        self._opened = Opened(
+        self._core = Core(
             store,
+            clock,
             exact_threshold=exact_threshold,
             memory_bytes_max=memory_bytes_max,
-            readers=self._readers,
+            idle_s=idle_s,
         )
-        self._commits: set[asyncio.Task[Change]] = set()
-        self._closed = False
+        self._lexicon = Lexicon(self._core)
+        self._snapshots = Snapshots(self._core)
 
     async def create_collection(
         self,
@@ -107,12 +114,16 @@ class EmbeddedVectorStorage:
         dimension: int,
         metric: Metric,
         embedding: EmbeddingIdentity | None = None,
+        settings: CollectionSettings = _DEFAULTS,
     ) -> tuple[Collection, int]:
         """Make a collection."""
         check_collection(collection_id, dimension)
+        check_collection_settings(settings)
         place = (tenant, scope, collection_id)
-        row = reads.new_row(dimension, metric, embedding, self._clock.now_ns())
-        change = await self._write(lambda txn: writes.create(txn, place, row))
+        row = self._new_row(place, dimension, metric, embedding, settings)
+        change = await self._core.write(
+            lambda txn: places.create(txn, place, row, now_ns=self._core.now_ns())
+        )
         return reads.collection(scope, collection_id, row), change.revision
 
     async def ensure_collection(
@@ -123,15 +134,21 @@ class EmbeddedVectorStorage:
         *,
         metric: Metric,
         embedding: EmbeddingIdentity,
+        settings: CollectionSettings = _DEFAULTS,
     ) -> tuple[Collection, int]:
         """The collection, made where it is missing."""
         place = (tenant, scope, collection_id)
-        with self._store.read() as view:
-            missing = reads.row(view, place) is None
+        with self._core.store.read() as view:
+            missing = reads.row(view, place, self._core.now_ns()) is None
         if missing:
             check_collection(collection_id, embedding.dimension)
-            row = reads.new_row(embedding.dimension, metric, embedding, self._clock.now_ns())
-            await self._write(lambda txn: writes.create(txn, place, row, if_absent=True))
+            check_collection_settings(settings)
+            row = self._new_row(place, embedding.dimension, metric, embedding, settings)
+            await self._core.write(
+                lambda txn: places.create(
+                    txn, place, row, now_ns=self._core.now_ns(), if_absent=True
+                )
+            )
         found, revision = await self.get_collection(*place)
         if found.embedding != embedding:
             raise embedding_mismatch(collection_id, found.embedding, embedding)
@@ -141,16 +158,51 @@ class EmbeddedVectorStorage:
         self, tenant: str, scope: str, collection_id: str
     ) -> tuple[Collection, int]:
         """A collection."""
-        with self._store.read() as view:
-            row = reads.need_row(view, (tenant, scope, collection_id))
+        with self._core.store.read() as view:
+            row = reads.need_row(view, (tenant, scope, collection_id), self._core.now_ns())
             return self._collection(scope, collection_id, row), view.revision()
+
+    async def update_collection(
+        self, tenant: str, scope: str, collection_id: str, changes: CollectionChanges
+    ) -> tuple[Collection, int]:
+        """Change settings."""
+        check_changes(changes)
+        place = (tenant, scope, collection_id)
+        change = await self._core.write(
+            lambda txn: places.update(txn, place, changes, now_ns=self._core.now_ns())
+        )
+        return (await self.get_collection(*place))[0], change.revision
+
+    async def configure_scope(
+        self,
+        tenant: str,
+        scope: str,
+        *,
+        record_ttl_ns: int | None = None,
+        ttl_ns: int | None = None,
+    ) -> tuple[ScopeSettings, int]:
+        """Change a scope's settings."""
+        check_scope_settings(record_ttl_ns, ttl_ns)
+        change = await self._core.write(
+            lambda txn: places.configure_scope(
+                txn,
+                (tenant, scope),
+                record_ttl_ns=record_ttl_ns,
+                ttl_ns=ttl_ns,
+                now_ns=self._core.now_ns(),
+            )
+        )
+        with self._core.store.read() as view:
+            row = reads.scope_row(view, tenant, scope, self._core.now_ns())
+        ends = None if row.expire_time_ns == layout.NEVER else row.expire_time_ns
+        return ScopeSettings(record_ttl_ns=row.record_ttl_ns, expire_time_ns=ends), change.revision
 
     async def list_collections(
         self, tenant: str, scope: str | None, *, limit: int, after: tuple[str, str] | None = None
     ) -> CollectionPage:
         """Collections in order."""
-        with self._store.read() as view:
-            rows = reads.rows(view, tenant, scope, after=after)
+        with self._core.store.read() as view:
+            rows = reads.rows(view, tenant, scope, now_ns=self._core.now_ns(), after=after)
             page = [self._collection(*place, row) for place, row in islice(rows, limit)]
             last = (page[-1].scope, page[-1].collection_id) if page else None
             return CollectionPage(
@@ -161,9 +213,8 @@ class EmbeddedVectorStorage:
 
     async def delete_collection(self, tenant: str, scope: str, collection_id: str) -> Deleted:
         """Remove a collection."""
-        key = layout.collection_key(tenant, scope, collection_id)
-        change = await self._write(lambda txn: writes.drop(txn, key, whole_key=True))
-        return Deleted(change.count, change.revision)
+        place = (tenant, scope, collection_id)
+        return await self._deleted(lambda txn: places.drop(txn, place, now_ns=self._core.now_ns()))
 
     async def upsert(
         self,
@@ -173,20 +224,22 @@ class EmbeddedVectorStorage:
         records: Sequence[NewRecord],
         *,
         replace_prefixes: Sequence[str] = (),
+        row_filter: Filter | None = None,
     ) -> Upserted:
         """Write records."""
         place = (tenant, scope, collection_id)
-        with self._store.read() as view:
-            row = reads.need_row(view, place)
+        with self._core.store.read() as view:
+            row = reads.need_row(view, place, self._core.now_ns())
         batch = check_records(records, row.dimension, Metric(row.metric))
-        change = await self._write(
+        change = await self._core.write(
             lambda txn: writes.upsert(
                 txn,
                 place,
                 batch,
-                namespace=row.namespace,
-                now_ns=self._clock.now_ns(),
+                namespace=(row.namespace, row.member),
+                now_ns=self._core.now_ns(),
                 replace_prefixes=replace_prefixes,
+                row_filter=row_filter,
             )
         )
         return Upserted(
@@ -201,13 +254,16 @@ class EmbeddedVectorStorage:
         record_ids: Sequence[str],
         *,
         mask: Mask = Mask(),  # noqa: B008  (frozen)
+        row_filter: Filter | None = None,
     ) -> tuple[list[Record], int]:
         """Records by id."""
-        now_ns = self._clock.now_ns()
-        with self._store.read() as view:
-            number = reads.need_row(view, (tenant, scope, collection_id)).namespace
+        now_ns = self._core.now_ns()
+        with self._core.store.read() as view:
+            row = reads.need_row(view, (tenant, scope, collection_id), now_ns)
             found = (
-                reads.record_by_id(view, number, record_id, mask=mask, now_ns=now_ns)
+                reads.record_by_id(
+                    view, row, record_id, mask=mask, now_ns=now_ns, row_filter=row_filter
+                )
                 for record_id in record_ids
             )
             return [record for record in found if record is not None], view.revision()
@@ -222,46 +278,110 @@ class EmbeddedVectorStorage:
         after: str = "",
         where: Filter | None = None,
         mask: Mask = Mask(),  # noqa: B008  (frozen)
+        prefix: str = "",
     ) -> RecordPage:
         """Records in order of id."""
-        with self._store.read() as view:
-            number = reads.need_row(view, (tenant, scope, collection_id)).namespace
+        now_ns = self._core.now_ns()
+        with self._core.store.read() as view:
+            row = reads.need_row(view, (tenant, scope, collection_id), now_ns)
             if where is not None:
                 check_filter(where)
             return reads.page(
                 view,
-                number,
+                row,
                 after=after,
                 limit=limit,
                 where=where,
                 mask=mask,
-                now_ns=self._clock.now_ns(),
+                prefix=prefix,
+                now_ns=now_ns,
             )
 
-    async def delete(
-        self, tenant: str, scope: str, collection_id: str, record_ids: Sequence[str]
+    async def update_metadata(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        change: MetadataChange,
+        *,
+        record_ids: Sequence[str] = (),
+        where: Filter | None = None,
+        row_filter: Filter | None = None,
     ) -> Deleted:
-        """Remove records by id."""
-        return await self._remove((tenant, scope, collection_id), record_ids, ())
+        """Change metadata."""
+        check_metadata_change(change)
+        if where is not None:
+            check_filter(where)
+        return await self._deleted(
+            lambda txn: writes.update_metadata(
+                txn,
+                (tenant, scope, collection_id),
+                change,
+                record_ids=record_ids,
+                where=where,
+                row_filter=row_filter,
+                now_ns=self._core.now_ns(),
+            )
+        )
+
+    async def delete(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        record_ids: Sequence[str] = (),
+        *,
+        where: Filter | None = None,
+        row_filter: Filter | None = None,
+    ) -> Deleted:
+        """Remove records by id or by filter."""
+        if where is not None:
+            check_filter(where)
+        return await self._deleted(
+            lambda txn: writes.remove(
+                txn,
+                (tenant, scope, collection_id),
+                record_ids=record_ids,
+                where=where,
+                row_filter=row_filter,
+                now_ns=self._core.now_ns(),
+            )
+        )
 
     async def delete_prefixes(
-        self, tenant: str, scope: str, collection_id: str, prefixes: Sequence[str]
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        prefixes: Sequence[str],
+        *,
+        row_filter: Filter | None = None,
     ) -> Deleted:
         """Remove records by the beginning of their id."""
-        return await self._remove((tenant, scope, collection_id), (), prefixes)
+        return await self._deleted(
+            lambda txn: writes.remove(
+                txn,
+                (tenant, scope, collection_id),
+                prefixes=prefixes,
+                row_filter=row_filter,
+                now_ns=self._core.now_ns(),
+            )
+        )
 
     async def delete_scope(self, tenant: str, scope: str) -> Deleted:
-        """Remove a scope."""
-        prefix = layout.scope_prefix(tenant, scope)
-        change = await self._write(lambda txn: writes.drop(txn, prefix))
-        return Deleted(change.count, change.revision)
+        """Remove a scope's collections."""
+        return await self._deleted(
+            lambda txn: places.drop_scope(txn, tenant, scope, now_ns=self._core.now_ns())
+        )
 
     async def purge(self, tenant: str) -> Deleted:
         """Erase a tenant, to the last record."""
-        prefix = layout.tenant_prefix(tenant)
-        change = await self._write(lambda txn: writes.drop(txn, prefix))
-        for number in change.dropped:
-            while await self._erase(number):
+        await self._snapshots.purge(tenant)
+        change = await self._core.write(
+            lambda txn: places.purge(txn, tenant, now_ns=self._core.now_ns())
+        )
+        for gone in change.gone:
+            while await self._core.erase(gone.namespace, gone.member, 1000):
                 pass
         return Deleted(change.count, change.revision)
 
@@ -269,101 +389,154 @@ class EmbeddedVectorStorage:
         self, tenant: str, scope: str, collection_id: str, query: Query
     ) -> list[SearchResult]:
         """The nearest records to each vector."""
-        while True:
-            async with self._opened.view() as view:
-                row = reads.need_row(view, (tenant, scope, collection_id))
-                check_query(query, row.dimension, Metric(row.metric))
-                namespace = self._opened.find(row.namespace)
-                if namespace is not None:
-                    search = Search(
-                        namespace,
-                        view,
-                        query,
-                        now_ns=self._clock.now_ns(),
-                        exact_threshold=self._exact_threshold,
-                    )
-                    return await self._run(search)
-            await self._opened.load(row)
+        return await self._core.search((tenant, scope, collection_id), query)
+
+    async def lexical_search(
+        self, tenant: str, scope: str, collection_id: str, text: str, query: Query
+    ) -> SearchResult:
+        """The records that have the words of a text."""
+        return await self._lexicon.search((tenant, scope, collection_id), text, query)
 
     async def stats(self, tenant: str, scope: str | None) -> Stats:
         """Counts."""
         found = Stats()
-        with self._store.read() as view:
-            for _, row in reads.rows(view, tenant, scope):
-                found = replace(
-                    found,
-                    collection_count=found.collection_count + 1,
-                    record_count=found.record_count + row.record_count,
-                    indexed_count=found.indexed_count + self._opened.indexed_count(row.namespace),
-                    stored_bytes=found.stored_bytes + row.stored_bytes,
-                )
-            return replace(found, revision=view.revision())
+        with self._core.store.read() as view:
+            for _, row in reads.rows(view, tenant, scope, now_ns=self._core.now_ns()):
+                found = self._counted(found, row)
+            searches = self._core.searches
+            return replace(
+                found,
+                revision=view.revision(),
+                search_count=searches.count,
+                search_ns=searches.took_ns,
+            )
+
+    async def create_snapshot(self, tenant: str, scope: str, collection_id: str) -> SnapshotInfo:
+        """Keep a copy of a collection."""
+        return await self._snapshots.create((tenant, scope, collection_id))
+
+    async def list_snapshots(
+        self, tenant: str, scope: str | None, collection_id: str = ""
+    ) -> list[SnapshotInfo]:
+        """Snapshots, the newest first."""
+        return self._snapshots.list(tenant, scope, collection_id)
+
+    async def restore_snapshot(
+        self, tenant: str, snapshot_id: str, *, scope: str = "", collection_id: str = ""
+    ) -> tuple[int, int]:
+        """Put a collection back."""
+        return await self._snapshots.restore(tenant, snapshot_id, scope, collection_id)
+
+    async def delete_snapshot(self, tenant: str, snapshot_id: str) -> int:
+        """Remove a snapshot."""
+        return await self._snapshots.delete(tenant, snapshot_id)
+
+    async def rebuild(self, tenant: str, scope: str, collection_id: str) -> int:
+        """Begin to build segments anew."""
+        place = (tenant, scope, collection_id)
+        return await self._core.with_open(place, lambda _, __, open_: open_.rebuild())
+
+    async def checkpoint(self, tenant: str, scope: str, collection_id: str) -> Checkpoint:
+        """Wait until segments are what they should be, and give back room."""
+        place = (tenant, scope, collection_id)
+        namespace = await self._core.with_open(place, lambda _, __, open_: open_)
+        await namespace.settle()
+        while await self.sweep():
+            pass
+        await self._core.store.compact()
+        with self._core.store.read() as view:
+            row = reads.need_row(view, place, self._core.now_ns())
+        return Checkpoint(
+            indexed_count=self._indexed_count(row),
+            record_count=row.record_count,
+            disk_bytes=self._core.store.size_bytes() + self._core.opened.sealing.size_bytes(),
+        )
+
+    async def swap_shadow(
+        self, tenant: str, scope: str, collection_id: str, *, records_revision: int
+    ) -> int:
+        """Exchange a collection and its shadow."""
+        change = await self._core.write(
+            lambda txn: places.swap_shadow(
+                txn,
+                (tenant, scope, collection_id),
+                records_revision=records_revision,
+                now_ns=self._core.now_ns(),
+            )
+        )
+        return change.revision
+
+    async def records_revision(self, tenant: str, scope: str, collection_id: str) -> int:
+        """The revision of the last change of a collection's records."""
+        with self._core.store.read() as view:
+            place = (tenant, scope, collection_id)
+            return reads.need_row(view, place, self._core.now_ns()).records_revision
+
+    async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
+        """How a tenant is to be kept apart."""
+        return await self._core.store.write(
+            lambda txn: places.configure_tenant(txn, tenant, isolation)
+        )
 
     async def sweep(self, limit: int = 500) -> int:
-        """Remove expired records, and those of collections that are gone."""
-        now_ns = self._clock.now_ns()
-        with self._store.read() as view:
-            due = next(view.keys(layout.EXPIRY, b""), None)
-            doomed = next(view.keys(layout.DOOMED, b""), None)
-        count = 0
-        if due is not None and layout.read_expiry_key(due)[0] <= now_ns:
-            count = (await self._write(lambda txn: writes.expire(txn, now_ns, limit))).count
-        if doomed is not None and count < limit:
-            count += await self._erase(layout.read_namespace(doomed), limit - count)
-        return count
+        """Remove what has expired, what no history reaches, and what belongs to nothing."""
+        self._core.opened.rest()
+        return await sweeping.sweep(self._core, limit)
 
     async def ready(self) -> bool:
         """Until it is closed. Graphs need not be ready: a scan answers in their place."""
-        return not self._closed
+        return not self._core.closed
 
     async def close(self) -> None:
-        """Finish commits, save graphs, close the store."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.gather(*self._commits, return_exceptions=True)
-        await self._opened.close()
-        self._readers.shutdown()
-        await asyncio.to_thread(self._store.close)
+        """Finish commits, stop building, close the store."""
+        await self._core.close()
 
-    async def graphs_ready(self) -> None:
-        """Wait until no graph lacks a record; for tests and benchmarks."""
-        await self._opened.graphs_ready()
+    async def settled(self) -> None:
+        """Wait until segments are what they should be; for tests and benchmarks."""
+        await self._core.opened.settled()
 
-    async def _run(self, search: Search) -> list[SearchResult]:
-        if search.cost() <= INLINE_ROWS:
-            return search.run()
-        return await asyncio.get_running_loop().run_in_executor(self._readers, search.run)
+    def _new_row(
+        self,
+        place: tuple[str, str, str],
+        dimension: int,
+        metric: Metric,
+        embedding: EmbeddingIdentity | None,
+        settings: CollectionSettings,
+    ) -> CollectionRow:
+        return reads.new_row(
+            dimension,
+            metric,
+            embedding,
+            settings,
+            now_ns=self._core.now_ns(),
+            role="incoming" if place[2].startswith(places.SHADOW) else "",
+        )
 
-    async def _remove(
-        self, place: Place, record_ids: Sequence[str], prefixes: Sequence[str]
-    ) -> Deleted:
-        change = await self._write(lambda txn: writes.remove(txn, place, record_ids, prefixes))
+    async def _deleted(self, operation: Callable[[Txn], Change]) -> Deleted:
+        change = await self._core.write(operation)
         return Deleted(change.count, change.revision)
 
-    async def _erase(self, number: int, limit: int = 1000) -> int:
-        count = await self._store.write(lambda txn: writes.erase(txn, number, limit))
-        if count == 0:
-            forget_index(index_path(self._store.path / "index", number))
-        return count
-
-    async def _write(self, operation: Callable[[Txn], Change]) -> Change:
-        """Commit, and bring memory into step, even where the caller does not wait for it."""
-        task = asyncio.create_task(self._commit(operation))
-        self._commits.add(task)
-        task.add_done_callback(self._committed)
-        return await asyncio.shield(task)
-
-    async def _commit(self, operation: Callable[[Txn], Change]) -> Change:
-        change = await self._store.write(operation)
-        self._opened.apply(change)
-        return change
-
-    def _committed(self, task: asyncio.Task[Change]) -> None:
-        self._commits.discard(task)
-        if not task.cancelled():
-            task.exception()  # the caller has it, or has gone
-
     def _collection(self, scope: str, collection_id: str, row: CollectionRow) -> Collection:
-        indexed = self._opened.indexed_count(row.namespace)
-        return reads.collection(scope, collection_id, row, indexed)
+        return reads.collection(scope, collection_id, row, self._indexed_count(row))
+
+    def _indexed_count(self, row: CollectionRow) -> int:
+        namespace = self._core.opened.peek(row.namespace)
+        return 0 if namespace is None else namespace.indexed_count(row.member)
+
+    def _counted(self, found: Stats, row: CollectionRow) -> Stats:
+        """Counts with one collection more; what collections share is not anybody's."""
+        namespace = self._core.opened.peek(row.namespace)
+        mine = namespace if row.member == layout.OWN else None
+        return replace(
+            found,
+            collection_count=found.collection_count + 1,
+            record_count=found.record_count + row.record_count,
+            indexed_count=found.indexed_count + self._indexed_count(row),
+            stored_bytes=found.stored_bytes + row.stored_bytes,
+            history_count=found.history_count + row.history_count,
+            history_bytes=found.history_bytes + row.history_bytes,
+            memory_bytes=found.memory_bytes + (mine.size_bytes() if mine else 0),
+            index_bytes=found.index_bytes + (mine.file_bytes() if mine else 0),
+            segment_count=found.segment_count + (len(mine.segments) if mine else 0),
+            dead_count=found.dead_count + (mine.dead_count() if mine else 0),
+        )

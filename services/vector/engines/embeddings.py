@@ -37,11 +37,11 @@ class StoredEmbeddings:
         for key, value in pairs:
             if not txn.has(layout.EMBEDDINGS, key):
                 txn.put(layout.EMBEDDINGS, key, value)
-                txn.put(layout.EMBEDDING_ORDER, layout.order_key(now_ns, key), b"")
+                txn.put(layout.EMBEDDING_ORDER, layout.ending_key(now_ns, key), b"")
         excess = txn.count(layout.EMBEDDINGS) - self._entries_max
         if excess <= 0:
             return
         oldest = txn.keys(layout.EMBEDDING_ORDER, b"")
         for order_key in [key for key, _ in zip(oldest, range(excess), strict=False)]:
             txn.delete(layout.EMBEDDING_ORDER, order_key)
-            txn.delete(layout.EMBEDDINGS, layout.read_order_key(order_key))
+            txn.delete(layout.EMBEDDINGS, layout.read_ending_key(order_key)[1])

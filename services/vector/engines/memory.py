@@ -5,55 +5,78 @@ Everything is plain and slow on purpose: float64, no index, no cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from services.common.clock import Clock
-from services.vector.checks import check_collection, check_query, check_records
+from services.common.errors import limit_exceeded
+from services.common.limits import SNAPSHOTS_MAX, UPDATE_MATCHES_MAX
+from services.vector.checks import check_collection, check_query, check_records, check_settings
+from services.vector.engines.comparing import bm25, nearest
+from services.vector.engines.kept import Kept, Scope, Version, alive, masked, size_of, with_prefix
 from services.vector.filters import check_filter, matches
 from services.vector.model import (
+    Checkpoint,
     Collection,
+    CollectionChanges,
     CollectionPage,
+    CollectionSettings,
     Deleted,
     EmbeddingIdentity,
     Filter,
-    Hit,
+    Isolation,
     Mask,
+    MetadataChange,
     Metric,
     NewRecord,
     Query,
     Record,
     RecordPage,
+    ScopeSettings,
+    SearchPath,
     SearchResult,
+    SnapshotInfo,
     Stats,
     Upserted,
-    Value,
-    Vector,
 )
-from services.vector.refusals import collection_exists, collection_not_found, embedding_mismatch
+from services.vector.refusals import (
+    as_of_in_future,
+    collection_exists,
+    collection_not_found,
+    embedding_mismatch,
+    history_unavailable,
+    records_changed,
+    restricted_by_row_filter,
+    snapshot_not_found,
+    too_many_matches,
+)
+from services.vector.setting_checks import (
+    check_changes,
+    check_collection_settings,
+    check_metadata_change,
+    check_scope_settings,
+)
 from services.vector.storage import Capability
 
 _Key = tuple[str, str, str]
-
-
-@dataclass(slots=True)
-class _Kept:
-    collection: Collection
-    records: dict[str, Record] = field(default_factory=dict)
+_SHADOW = "~"
+_DEFAULTS = CollectionSettings()
 
 
 class MemoryVectorStorage:
     """Keeps everything in this process; gone at its end."""
 
-    capabilities = frozenset({Capability.EXACT_SEARCH})
+    capabilities = frozenset({Capability.EXACT_SEARCH, Capability.HISTORY, Capability.SNAPSHOT})
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._kept: dict[_Key, _Kept] = {}
+        self._kept: dict[_Key, Kept] = {}
+        self._scopes: dict[tuple[str, str], Scope] = {}
+        self._snapshots: dict[tuple[str, str], tuple[SnapshotInfo, Kept]] = {}
+        self._isolation: dict[str, Isolation] = {}
         self._revision = 0
         self._closed = False
 
@@ -66,20 +89,30 @@ class MemoryVectorStorage:
         dimension: int,
         metric: Metric,
         embedding: EmbeddingIdentity | None = None,
+        settings: CollectionSettings = _DEFAULTS,
     ) -> tuple[Collection, int]:
         """Make a collection."""
         check_collection(collection_id, dimension)
-        if (tenant, scope, collection_id) in self._kept:
+        check_collection_settings(settings)
+        if self._find(tenant, scope, collection_id) is not None:
             raise collection_exists(scope, collection_id)
+        now = self._clock.now_ns()
+        self._end_scope(tenant, scope)
+        self._forget([(tenant, scope, collection_id)])
         collection = Collection(
             scope=scope,
             collection_id=collection_id,
             dimension=dimension,
             metric=metric,
             embedding=embedding,
-            create_time_ns=self._clock.now_ns(),
+            create_time_ns=now,
+            hnsw=settings.hnsw,
+            default_ttl_ns=settings.default_ttl_ns,
+            history_window_ns=settings.history_window_ns,
+            expire_time_ns=None if settings.ttl_ns is None else now + settings.ttl_ns,
+            role="incoming" if collection_id.startswith(_SHADOW) else "",
         )
-        self._kept[tenant, scope, collection_id] = _Kept(collection)
+        self._kept[tenant, scope, collection_id] = Kept(collection, history_start_ns=now)
         return collection, self._next()
 
     async def ensure_collection(
@@ -90,9 +123,10 @@ class MemoryVectorStorage:
         *,
         metric: Metric,
         embedding: EmbeddingIdentity,
+        settings: CollectionSettings = _DEFAULTS,
     ) -> tuple[Collection, int]:
         """The collection, made where it is missing."""
-        kept = self._kept.get((tenant, scope, collection_id))
+        kept = self._find(tenant, scope, collection_id)
         if kept is None:
             return await self.create_collection(
                 tenant,
@@ -101,30 +135,77 @@ class MemoryVectorStorage:
                 dimension=embedding.dimension,
                 metric=metric,
                 embedding=embedding,
+                settings=settings,
             )
         if kept.collection.embedding != embedding:
             raise embedding_mismatch(collection_id, kept.collection.embedding, embedding)
-        return _counted(kept), self._revision
+        return kept.counted(), self._revision
 
     async def get_collection(
         self, tenant: str, scope: str, collection_id: str
     ) -> tuple[Collection, int]:
         """A collection."""
-        return _counted(self._need(tenant, scope, collection_id)), self._revision
+        return self._need(tenant, scope, collection_id).counted(), self._revision
+
+    async def update_collection(
+        self, tenant: str, scope: str, collection_id: str, changes: CollectionChanges
+    ) -> tuple[Collection, int]:
+        """Change settings."""
+        check_changes(changes)
+        kept, now = self._need(tenant, scope, collection_id), self._clock.now_ns()
+        old = new = kept.collection
+        if changes.default_ttl_ns is not None:
+            new = replace(new, default_ttl_ns=changes.default_ttl_ns or None)
+        if changes.history_window_ns is not None:
+            if not old.history_window_ns:
+                kept.history_start_ns = now
+            new = replace(new, history_window_ns=changes.history_window_ns)
+        if changes.ttl_ns is not None:
+            new = replace(new, expire_time_ns=now + changes.ttl_ns if changes.ttl_ns else None)
+        if changes.ef_search is not None:
+            new = replace(new, hnsw=replace(new.hnsw, ef_search=changes.ef_search))
+        kept.collection = new
+        return kept.counted(), self._revision if new == old else self._next()
+
+    async def configure_scope(
+        self,
+        tenant: str,
+        scope: str,
+        *,
+        record_ttl_ns: int | None = None,
+        ttl_ns: int | None = None,
+    ) -> tuple[ScopeSettings, int]:
+        """Change a scope's settings."""
+        check_scope_settings(record_ttl_ns, ttl_ns)
+        ended, now = self._end_scope(tenant, scope), self._clock.now_ns()
+        old = self._scopes.get((tenant, scope), Scope())
+        new = Scope(
+            old.record_ttl_ns if record_ttl_ns is None else record_ttl_ns or None,
+            old.expire_time_ns if ttl_ns is None else (now + ttl_ns if ttl_ns else None),
+        )
+        self._scopes[tenant, scope] = new
+        revision = self._next() if new != old or ended else self._revision
+        return (
+            ScopeSettings(record_ttl_ns=new.record_ttl_ns, expire_time_ns=new.expire_time_ns),
+            revision,
+        )
 
     async def list_collections(
         self, tenant: str, scope: str | None, *, limit: int, after: tuple[str, str] | None = None
     ) -> CollectionPage:
         """Collections in order."""
         keys = sorted(key for key in self._mine(tenant, scope) if after is None or key[1:] > after)
-        page = [_counted(self._kept[key]) for key in keys[:limit]]
+        page = [self._kept[key].counted() for key in keys[:limit]]
         cursor = (page[-1].scope, page[-1].collection_id) if len(keys) > limit else None
         return CollectionPage(collections=page, cursor=cursor, revision=self._revision)
 
     async def delete_collection(self, tenant: str, scope: str, collection_id: str) -> Deleted:
-        """Remove a collection."""
-        key = (tenant, scope, collection_id)
-        return self._drop([key] if key in self._kept else [])
+        """Remove a collection and its shadow."""
+        kept = self._find(tenant, scope, collection_id)
+        if kept is None:
+            return Deleted(0, self._revision)
+        self._forget([(tenant, scope, collection_id)])
+        return Deleted(len(kept.records), self._next())
 
     async def upsert(
         self,
@@ -134,18 +215,37 @@ class MemoryVectorStorage:
         records: Sequence[NewRecord],
         *,
         replace_prefixes: Sequence[str] = (),
+        row_filter: Filter | None = None,
     ) -> Upserted:
         """Write records."""
         kept = self._need(tenant, scope, collection_id)
         collection = kept.collection
         batch = check_records(records, collection.dimension, collection.metric)
-        replaced = self._remove(kept, _with_prefix(kept, replace_prefixes))
+        doomed = with_prefix(kept, replace_prefixes)
+        if row_filter is not None:
+            for record_id, metadata in batch.metadata.items():
+                if not matches(row_filter, msgspec.msgpack.decode(metadata)):
+                    raise restricted_by_row_filter(record_id)
+            for record_id in (*batch.records, *doomed):
+                old = kept.records.get(record_id)
+                if old is not None and not matches(row_filter, old.record.metadata):
+                    raise restricted_by_row_filter(record_id)
+        replaced = self._remove(kept, doomed)
         if not batch.records and not replaced:
             return Upserted(record_ids=[], revision=self._revision)
-        revision = self._next()
-        for record_id, record in batch.records.items():
-            metadata = msgspec.msgpack.decode(batch.metadata[record_id])
-            kept.records[record_id] = self._kept_form(record, record_id, metadata, revision)
+        revision, now = self._next(), self._clock.now_ns()
+        self._remove(kept, batch.records)
+        ttl_ns = self._scopes.get((tenant, scope), Scope()).record_ttl_ns
+        ttl_ns = collection.default_ttl_ns if ttl_ns is None else ttl_ns
+        for record_id, new in batch.records.items():
+            kept.put(
+                replace(new, ttl_ns=new.ttl_ns if new.ttl_ns is not None else ttl_ns),
+                record_id,
+                msgspec.msgpack.decode(batch.metadata[record_id]),
+                revision=revision,
+                now_ns=now,
+            )
+        kept.records_revision = revision
         return Upserted(record_ids=batch.record_ids, revision=revision, replaced_count=replaced)
 
     async def get(
@@ -156,12 +256,16 @@ class MemoryVectorStorage:
         record_ids: Sequence[str],
         *,
         mask: Mask = Mask(),  # noqa: B008  (frozen)
+        row_filter: Filter | None = None,
     ) -> tuple[list[Record], int]:
         """Records by id."""
-        kept = self._need(tenant, scope, collection_id)
-        found = (kept.records.get(record_id) for record_id in record_ids)
-        alive = [_masked(record, mask) for record in found if record and self._alive(record)]
-        return alive, self._revision
+        kept, now = self._need(tenant, scope, collection_id), self._clock.now_ns()
+        found = [kept.records[each].record for each in record_ids if each in kept.records]
+        return [
+            masked(record, mask)
+            for record in found
+            if alive(record, now) and (row_filter is None or matches(row_filter, record.metadata))
+        ], self._revision
 
     async def list_records(
         self,
@@ -173,60 +277,148 @@ class MemoryVectorStorage:
         after: str = "",
         where: Filter | None = None,
         mask: Mask = Mask(),  # noqa: B008  (frozen)
+        prefix: str = "",
     ) -> RecordPage:
         """Records in order of id."""
-        kept = self._need(tenant, scope, collection_id)
+        kept, now = self._need(tenant, scope, collection_id), self._clock.now_ns()
         if where is not None:
             check_filter(where)
         found = sorted(
-            (record for record in self._visible(kept, where) if record.record_id > after),
+            (
+                version.record
+                for version in kept.records.values()
+                if version.record.record_id > after
+                and version.record.record_id.startswith(prefix)
+                and alive(version.record, now)
+                and (where is None or matches(where, version.record.metadata))
+            ),
             key=lambda record: record.record_id,
         )
-        page = [_masked(record, mask) for record in found[:limit]]
+        page = [masked(record, mask) for record in found[:limit]]
         cursor = page[-1].record_id if len(found) > limit else None
         return RecordPage(records=page, cursor=cursor, revision=self._revision)
 
-    async def delete(
-        self, tenant: str, scope: str, collection_id: str, record_ids: Sequence[str]
+    async def update_metadata(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        change: MetadataChange,
+        *,
+        record_ids: Sequence[str] = (),
+        where: Filter | None = None,
+        row_filter: Filter | None = None,
     ) -> Deleted:
-        """Remove records by id."""
-        kept = self._kept.get((tenant, scope, collection_id))
-        return self._deleted(0 if kept is None else self._remove(kept, record_ids))
+        """Change metadata."""
+        check_metadata_change(change)
+        kept = self._need(tenant, scope, collection_id)
+        chosen = list(dict.fromkeys(record_ids))
+        if where is not None:
+            check_filter(where)
+            chosen = self._matching(kept, where)
+            if len(chosen) > UPDATE_MATCHES_MAX:
+                raise too_many_matches(len(chosen), UPDATE_MATCHES_MAX)
+        now = self._clock.now_ns()
+        changed = kept.changed(chosen, change, row_filter=row_filter, now_ns=now)
+        if not changed:
+            return Deleted(0, self._revision)
+        revision = self._next()
+        for record in changed:
+            kept.end(record.record_id, now)
+            kept.records[record.record_id] = Version(
+                replace(record, revision=revision, ingest_time_ns=now)
+            )
+        kept.records_revision = revision
+        return Deleted(len(changed), revision)
+
+    async def delete(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        record_ids: Sequence[str] = (),
+        *,
+        where: Filter | None = None,
+        row_filter: Filter | None = None,
+    ) -> Deleted:
+        """Remove records by id or by filter."""
+        if where is not None:
+            check_filter(where)
+        return self._delete(
+            (tenant, scope, collection_id),
+            lambda kept: record_ids if where is None else self._matching(kept, where),
+            row_filter,
+        )
 
     async def delete_prefixes(
-        self, tenant: str, scope: str, collection_id: str, prefixes: Sequence[str]
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        prefixes: Sequence[str],
+        *,
+        row_filter: Filter | None = None,
     ) -> Deleted:
         """Remove records by the beginning of their id."""
-        kept = self._kept.get((tenant, scope, collection_id))
-        return self._deleted(
-            0 if kept is None else self._remove(kept, _with_prefix(kept, prefixes))
+        return self._delete(
+            (tenant, scope, collection_id), lambda kept: with_prefix(kept, prefixes), row_filter
         )
 
     async def delete_scope(self, tenant: str, scope: str) -> Deleted:
-        """Remove a scope."""
-        return self._drop(self._mine(tenant, scope))
+        """Remove a scope's collections."""
+        count = sum(len(self._kept[key].records) for key in self._mine(tenant, scope))
+        ended = self._end_scope(tenant, scope)
+        held = [key for key in self._kept if key[:2] == (tenant, scope)]
+        self._forget(held)
+        return Deleted(count, self._next() if held or ended else self._revision)
 
     async def purge(self, tenant: str) -> Deleted:
         """Remove a tenant."""
-        return self._drop(self._mine(tenant, None))
+        count = sum(len(self._kept[key].records) for key in self._mine(tenant, None))
+        held = [key for key in self._kept if key[0] == tenant]
+        self._forget(held)
+        for scope in [key for key in self._scopes if key[0] == tenant]:
+            del self._scopes[scope]
+        for snapshot in [key for key in self._snapshots if key[0] == tenant]:
+            del self._snapshots[snapshot]
+        self._isolation.pop(tenant, None)
+        return Deleted(count, self._next() if held else self._revision)
 
     async def search(
         self, tenant: str, scope: str, collection_id: str, query: Query
     ) -> list[SearchResult]:
         """Compare with every record."""
         kept = self._need(tenant, scope, collection_id)
-        collection = kept.collection
-        check_query(query, collection.dimension, collection.metric)
-        found = self._visible(kept, query.filter, include_expired=query.include_expired)
+        check_query(query, kept.collection.dimension, kept.collection.metric)
+        found, total = self._seen(kept, query), len(kept.records)
         return [
             SearchResult(
-                hits=_nearest(vector, found, collection.metric, query),
+                hits=nearest(vector, found, kept.collection.metric, query),
                 exact=True,
                 indexed_revision=0,
                 revision=self._revision,
+                path=SearchPath.SCAN if len(found) == total else SearchPath.MATCHES,
+                candidate_count=len(found),
+                match_count=len(found),
             )
             for vector in query.vectors
         ]
+
+    async def lexical_search(
+        self, tenant: str, scope: str, collection_id: str, text: str, query: Query
+    ) -> SearchResult:
+        """BM25 over the texts."""
+        check_settings(query)
+        kept = self._need(tenant, scope, collection_id)
+        found = self._seen(kept, query)
+        return SearchResult(
+            hits=bm25(text, found, [v.record.text for v in kept.records.values()], query),
+            exact=True,
+            indexed_revision=self._revision,
+            revision=self._revision,
+            candidate_count=len(found),
+            match_count=len(found),
+        )
 
     async def stats(self, tenant: str, scope: str | None) -> Stats:
         """Counts."""
@@ -234,18 +426,135 @@ class MemoryVectorStorage:
         return Stats(
             collection_count=len(mine),
             record_count=sum(len(kept.records) for kept in mine),
-            stored_bytes=sum(_size(record) for kept in mine for record in kept.records.values()),
+            stored_bytes=sum(size_of(v.record) for kept in mine for v in kept.records.values()),
+            history_count=sum(len(kept.history) for kept in mine),
+            history_bytes=sum(size_of(v.record) for kept in mine for v in kept.history),
             revision=self._revision,
         )
 
+    async def create_snapshot(self, tenant: str, scope: str, collection_id: str) -> SnapshotInfo:
+        """Keep a copy."""
+        kept, now = self._need(tenant, scope, collection_id), self._clock.now_ns()
+        if len(await self.list_snapshots(tenant, None)) >= SNAPSHOTS_MAX:
+            raise limit_exceeded("snapshots", SNAPSHOTS_MAX + 1, SNAPSHOTS_MAX)
+        copy = Kept(kept.collection, history_start_ns=now)
+        copy.records = {k: v for k, v in kept.records.items() if alive(v.record, now)}
+        info = SnapshotInfo(
+            snapshot_id=secrets.token_hex(8),
+            scope=scope,
+            collection_id=collection_id,
+            create_time_ns=now,
+            revision=self._revision,
+            record_count=len(copy.records),
+            size_bytes=sum(size_of(version.record) for version in copy.records.values()),
+            digest="",
+        )
+        self._snapshots[tenant, info.snapshot_id] = (info, copy)
+        return info
+
+    async def list_snapshots(
+        self, tenant: str, scope: str | None, collection_id: str = ""
+    ) -> list[SnapshotInfo]:
+        """Snapshots, the newest first."""
+        found = [
+            info
+            for (owner, _), (info, _) in self._snapshots.items()
+            if owner == tenant
+            and scope in {None, info.scope}
+            and collection_id in {"", info.collection_id}
+        ]
+        return sorted(found, key=lambda info: (-info.create_time_ns, info.snapshot_id))
+
+    async def restore_snapshot(
+        self, tenant: str, snapshot_id: str, *, scope: str = "", collection_id: str = ""
+    ) -> tuple[int, int]:
+        """Put a collection back."""
+        if (tenant, snapshot_id) not in self._snapshots:
+            raise snapshot_not_found(snapshot_id)
+        info, copy = self._snapshots[tenant, snapshot_id]
+        place = (tenant, scope or info.scope, collection_id or info.collection_id)
+        check_collection(place[2], copy.collection.dimension)
+        now, revision = self._clock.now_ns(), self._next()
+        old = self._find(*place)
+        settings = (old or copy).collection
+        restored = Kept(
+            replace(
+                copy.collection,
+                scope=place[1],
+                collection_id=place[2],
+                role="",
+                default_ttl_ns=settings.default_ttl_ns,
+                history_window_ns=settings.history_window_ns,
+                expire_time_ns=settings.expire_time_ns,
+                create_time_ns=settings.create_time_ns,
+            ),
+            history_start_ns=now,
+            records_revision=revision,
+        )
+        restored.records = {
+            key: Version(replace(version.record, revision=revision, ingest_time_ns=now))
+            for key, version in copy.records.items()
+        }
+        self._kept[place] = restored
+        return len(restored.records), revision
+
+    async def delete_snapshot(self, tenant: str, snapshot_id: str) -> int:
+        """Remove a snapshot."""
+        return int(self._snapshots.pop((tenant, snapshot_id), None) is not None)
+
+    async def rebuild(self, tenant: str, scope: str, collection_id: str) -> int:
+        """There is no graph."""
+        return len(self._need(tenant, scope, collection_id).records)
+
+    async def checkpoint(self, tenant: str, scope: str, collection_id: str) -> Checkpoint:
+        """Nothing is kept anywhere."""
+        kept = self._need(tenant, scope, collection_id)
+        return Checkpoint(indexed_count=0, record_count=len(kept.records), disk_bytes=0)
+
+    async def swap_shadow(
+        self, tenant: str, scope: str, collection_id: str, *, records_revision: int
+    ) -> int:
+        """Exchange a collection and its shadow."""
+        kept = self._need(tenant, scope, collection_id)
+        shadow = self._find(tenant, scope, _SHADOW + collection_id)
+        if shadow is None:
+            raise collection_not_found(scope, collection_id)
+        if kept.records_revision != records_revision:
+            raise records_changed(collection_id, kept.records_revision, records_revision)
+        revision, now = self._next(), self._clock.now_ns()
+        kept.exchange(shadow, now_ns=now, revision=revision)
+        return revision
+
+    async def records_revision(self, tenant: str, scope: str, collection_id: str) -> int:
+        """The revision of the last change of a collection's records."""
+        return self._need(tenant, scope, collection_id).records_revision
+
+    async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
+        """Nothing is shared here, whatever is asked for."""
+        if not any(key[0] == tenant for key in self._kept):
+            self._isolation[tenant] = isolation
+        return self._isolation.get(tenant, Isolation.NAMESPACE)
+
     async def sweep(self, limit: int = 500) -> int:
-        """Remove expired records."""
-        removed = 0
+        """Remove what has expired, and what no history reaches."""
+        now, removed = self._clock.now_ns(), 0
+        ended = [key for key in self._scopes if self._scopes[key].ended(now)]
+        gone = sum(self._end_scope(*key) for key in ended)
+        over = [k for k, kept in self._kept.items() if kept.ended(now)]
+        gone += len(over)
+        self._forget(over)
+        if gone:
+            self._next()
         for kept in self._kept.values():
-            dead = [key for key, record in kept.records.items() if not self._alive(record)]
-            removed += self._remove(kept, dead[: limit - removed])
-        self._deleted(removed)
-        return removed
+            dead = [k for k, v in kept.records.items() if not alive(v.record, now)]
+            count = self._remove(kept, dead[: limit - removed])
+            removed += count
+            if count:
+                kept.records_revision = self._revision + 1
+            kept.forget_history(now)
+        if removed:
+            self._next()
+        return removed + gone
 
     async def ready(self) -> bool:
         """Until it is closed."""
@@ -259,101 +568,79 @@ class MemoryVectorStorage:
         self._revision += 1
         return self._revision
 
-    def _deleted(self, count: int) -> Deleted:
-        return Deleted(count, self._next() if count else self._revision)
+    def _find(self, tenant: str, scope: str, collection_id: str) -> Kept | None:
+        kept, now = self._kept.get((tenant, scope, collection_id)), self._clock.now_ns()
+        ended = self._scopes.get((tenant, scope), Scope()).ended(now)
+        return None if kept is None or ended or kept.ended(now) else kept
 
-    def _need(self, tenant: str, scope: str, collection_id: str) -> _Kept:
-        kept = self._kept.get((tenant, scope, collection_id))
+    def _need(self, tenant: str, scope: str, collection_id: str) -> Kept:
+        kept = self._find(tenant, scope, collection_id)
         if kept is None:
             raise collection_not_found(scope, collection_id)
         return kept
 
     def _mine(self, tenant: str, scope: str | None) -> list[_Key]:
-        return [key for key in self._kept if key[0] == tenant and scope in {None, key[1]}]
-
-    def _drop(self, keys: Sequence[_Key]) -> Deleted:
-        count = sum(len(self._kept.pop(key).records) for key in keys)
-        return Deleted(count, self._next() if keys else self._revision)
-
-    def _remove(self, kept: _Kept, record_ids: Iterable[str]) -> int:
-        return sum(kept.records.pop(key, None) is not None for key in list(record_ids))
-
-    def _alive(self, record: Record) -> bool:
-        expires = record.expire_time_ns
-        return expires is None or expires > self._clock.now_ns()
-
-    def _visible(
-        self, kept: _Kept, where: Filter | None, *, include_expired: bool = False
-    ) -> list[Record]:
         return [
-            record
-            for record in kept.records.values()
-            if (include_expired or self._alive(record))
-            and (where is None or matches(where, record.metadata))
+            key
+            for key, kept in self._kept.items()
+            if key[0] == tenant
+            and scope in {None, key[1]}
+            and not kept.collection.role
+            and self._find(*key) is not None
         ]
 
-    def _kept_form(
-        self, record: NewRecord, record_id: str, metadata: dict[str, Value], revision: int
-    ) -> Record:
+    def _forget(self, keys: Iterable[_Key]) -> None:
+        for tenant, scope, name in list(keys):
+            self._kept.pop((tenant, scope, name), None)
+            self._kept.pop((tenant, scope, _SHADOW + name), None)
+
+    def _end_scope(self, tenant: str, scope: str) -> int:
+        """Where a scope's time has come, remove what it had; how many collections that were."""
+        if not self._scopes.get((tenant, scope), Scope()).ended(self._clock.now_ns()):
+            return 0
+        del self._scopes[tenant, scope]
+        held = [key for key in self._kept if key[:2] == (tenant, scope)]
+        self._forget(held)
+        return len(held)
+
+    def _matching(self, kept: Kept, where: Filter) -> list[str]:
         now = self._clock.now_ns()
-        return Record(
-            record_id=record_id,
-            vector=np.array(record.vector, np.float32),
-            metadata=metadata,
-            text=record.text,
-            event_time_ns=record.event_time_ns,
-            expire_time_ns=None if record.ttl_ns is None else now + record.ttl_ns,
-            ingest_time_ns=now,
-            revision=revision,
-        )
+        return [
+            key
+            for key, version in kept.records.items()
+            if alive(version.record, now) and matches(where, version.record.metadata)
+        ]
 
+    def _remove(self, kept: Kept, record_ids: Iterable[str]) -> int:
+        now = self._clock.now_ns()
+        return sum(kept.end(key, now) for key in list(record_ids))
 
-def _counted(kept: _Kept) -> Collection:
-    return replace(kept.collection, record_count=len(kept.records))
+    def _delete(
+        self, place: _Key, choose: Callable[[Kept], Iterable[str]], row_filter: Filter | None
+    ) -> Deleted:
+        kept = self._find(*place)
+        if kept is None:
+            return Deleted(0, self._revision)
+        chosen = [
+            key
+            for key in dict.fromkeys(choose(kept))
+            if row_filter is None
+            or (key in kept.records and matches(row_filter, kept.records[key].record.metadata))
+        ]
+        count = self._remove(kept, chosen)
+        if not count:
+            return Deleted(0, self._revision)
+        kept.records_revision = self._next()
+        return Deleted(count, self._revision)
 
-
-def _with_prefix(kept: _Kept, prefixes: Sequence[str]) -> list[str]:
-    return [key for key in kept.records if key.startswith(tuple(prefixes))]
-
-
-def _masked(record: Record, mask: Mask) -> Record:
-    return replace(
-        record,
-        vector=record.vector if mask.vector else None,
-        metadata=record.metadata if mask.metadata else {},
-        text=record.text if mask.text else "",
-    )
-
-
-def _nearest(vector: Vector, found: list[Record], metric: Metric, query: Query) -> list[Hit]:
-    wide = vector.astype(np.float64)
-    scored = [(_score(wide, record, metric), record) for record in found]
-    scored.sort(key=lambda pair: (-pair[0], pair[1].record_id))
-    least = -np.inf if query.score_threshold is None else query.score_threshold
-    return [
-        Hit(
-            record=_masked(record, query.mask),
-            score=score,
-            distance=1 - score if metric is Metric.COSINE else -score,
-        )
-        for score, record in scored[: query.limit]
-        if score >= least
-    ]
-
-
-def _score(query: NDArray[np.float64], record: Record, metric: Metric) -> float:
-    assert record.vector is not None
-    stored = record.vector.astype(np.float64)
-    if metric is Metric.L2:
-        return float(np.float32(-np.linalg.norm(stored - query)))
-    product = float((stored * query).sum())
-    if metric is Metric.DOT:
-        return float(np.float32(product))
-    cosine = product / float(np.linalg.norm(stored) * np.linalg.norm(query))
-    return float(np.float32(min(1.0, max(-1.0, cosine))))
-
-
-def _size(record: Record) -> int:
-    assert record.vector is not None
-    metadata = msgspec.msgpack.encode(record.metadata)
-    return len(record.vector) * 4 + len(metadata) + len(record.text.encode())
+    def _seen(self, kept: Kept, query: Query) -> list[Record]:
+        now = self._clock.now_ns()
+        if query.as_of_ns is None:
+            return kept.seen(query, now)
+        if query.as_of_ns > now:
+            raise as_of_in_future()
+        window = kept.collection.history_window_ns
+        oldest = max(now - window, kept.history_start_ns)
+        if not window or query.as_of_ns < oldest:
+            raise history_unavailable(oldest if window else None)
+        return kept.seen(query, query.as_of_ns)

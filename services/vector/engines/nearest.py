@@ -1,12 +1,14 @@
-"""The nearest rows of a snapshot.
+"""The nearest rows of tables.
 
-Two steps. The first compares in float32, all rows at once by one matrix product, and keeps every
-row that could be among the nearest given how far such a product may be off. The second compares
-those few in float64, each row by itself. So a score does not depend on which rows stood beside it,
+Two steps. The first compares upper halves, all rows at once, and keeps every row that could be
+among the nearest given how far such a product may be off. The second compares those few as they
+were sent, in float64, each row by itself. So a score does not depend on which rows stood beside it,
 on the number of queries in a call, or on whether a graph was used; and equal vectors score equal.
 
-The bound is the usual one for an inner product of n terms, n * u * |x| * |q| with u = 2^-24
-(Higham, Accuracy and Stability of Numerical Algorithms, 3.1), taken generously.
+With x' the upper half of x, |x·q - x'·q'| <= |x - x'| |q| + |x'| |q - q'|, and both distances are
+known: the first as the greatest of the table (`Reach.residue`), the second from the probe. What
+float32 sums add is bounded by n u |x| |q| with u = 2^-24 (Higham, Accuracy and Stability of
+Numerical Algorithms, 3.1), taken generously; a constant covers numbers too small for bf16.
 """
 
 from __future__ import annotations
@@ -17,73 +19,97 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.vector.engines.block import Snapshot
 from services.vector.model import Metric, Vector
-
-Rows = NDArray[np.int64]
-Visible = NDArray[np.bool_] | None
-"""Which rows may be found; None: all."""
-Ranked = list[tuple[int, float]]
-"""Row and score, best first; equal scores in order of record id."""
+from services.vector.segments.rows import (
+    Bools,
+    Floats,
+    Halves,
+    Int64s,
+    Reach,
+    Table,
+    dots,
+    split,
+    widen,
+)
 
 _UNIT = 2.0**-24
-_FLOATS_AT_ONCE = 8_000_000
+_TINY = 1e-30
 _ROWS_AT_ONCE = 4096
-_GATHER_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A vector to look for, ready to be compared with rows."""
 
-    wide: NDArray[np.float64]
-    """Of length 1 under cosine."""
-    narrow: NDArray[np.float32]
-    """The same, rounded."""
+    sent: Floats
+    """As it was sent."""
+    node: Floats
+    """As a graph takes it: of length 1 under cosine."""
+    half: Halves
+    """Upper half of that."""
     length: float
-    """Its Euclidean length."""
+    """Euclidean length as sent."""
+    residue: float
+    """How far `node` is from its upper half."""
 
 
 def probe(vector: Vector, metric: Metric) -> Probe:
     """Prepare a vector that was checked."""
-    wide = vector.astype(np.float64)
-    length = float(np.sqrt((wide * wide).sum()))
-    if metric is Metric.COSINE:
-        wide, length = wide / length, 1.0
-    return Probe(wide, wide.astype(np.float32), length)
+    sent = np.ascontiguousarray(vector, np.float32)
+    length = float(np.sqrt(dots(sent[None], sent, "f32")[0]))
+    node = (sent / np.float64(length)).astype(np.float32) if metric is Metric.COSINE else sent
+    half = split(node[None])[0]
+    rest = node - widen(half)[0]
+    residue = float(np.sqrt(dots(rest[None], rest, "f32")[0]))
+    return Probe(sent, node, half[0], length, residue)
 
 
-def scan(
-    snapshot: Snapshot, probes: Sequence[Probe], metric: Metric, visible: Visible, limit: int
-) -> list[Ranked]:
-    """The `limit` nearest visible rows to each probe; every row is looked at."""
-    rows, candidates = snapshot.rows, None
-    if visible is not None:
-        candidates = np.flatnonzero(visible)
-        if len(candidates) * _GATHER_SHARE < len(rows):
-            rows = rows[candidates]
-    found: list[Ranked] = []
-    step = max(1, _FLOATS_AT_ONCE // max(1, len(rows)))
-    for start in range(0, len(probes), step):
-        part = probes[start : start + step]
-        keys = np.stack([each.narrow for each in part]) @ rows.T
-        if candidates is not None and len(rows) != len(candidates):
-            keys = keys[:, candidates]
-        for each, key in zip(part, keys, strict=True):
-            near = _candidates(snapshot, each, metric, key, candidates=candidates, limit=limit)
-            found.append(rank(snapshot, near, each, metric, limit))
+def all_rows(table: Table, each: Probe, metric: Metric, visible: Bools, limit: int) -> Int64s:
+    """Rows that may be among the `limit` nearest of the visible ones; every row is looked at."""
+    if metric is Metric.MANHATTAN:
+        rows: Int64s = np.flatnonzero(visible)
+        return rows
+    keys = _keys(table.vectors.products(each.half), table.squares, metric)
+    keys[~visible] = -np.inf
+    near = _within(keys, _slack(table.reach, each, metric), limit)
+    return near[visible[near]]
+
+
+def some_rows(
+    table: Table, probes: Sequence[Probe], metric: Metric, rows: Int64s, limit: int
+) -> list[Int64s]:
+    """Of some rows those that may be among the `limit` nearest, for each probe."""
+    if len(rows) <= limit or metric is Metric.MANHATTAN:
+        return [rows] * len(probes)
+    coarse = table.vectors.coarse(rows)
+    squares = None if table.squares is None else table.squares[rows]
+    found = []
+    for each in probes:
+        keys = _keys(dots(coarse, each.half, "bf16"), squares, metric)
+        found.append(rows[_within(keys, _slack(table.reach, each, metric), limit)])
     return found
 
 
-def rank(snapshot: Snapshot, rows: Rows, probe: Probe, metric: Metric, limit: int) -> Ranked:
-    """The `limit` best of some rows."""
-    scores = _scores(snapshot, rows, probe, metric)
-    if len(rows) > limit:
-        worst = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-        rows, scores = rows[scores >= worst], scores[scores >= worst]
-    ranked = list(zip(rows.tolist(), scores.tolist(), strict=True))
-    ranked.sort(key=lambda pair: (-pair[1], snapshot.record_ids[pair[0]]))
-    return ranked[:limit]
+def scores(table: Table, rows: Int64s, each: Probe, metric: Metric) -> Floats:
+    """Scores of rows, computed in float64 and rounded once."""
+    found = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = table.vectors.exact(rows[start : start + _ROWS_AT_ONCE])
+        found[start : start + _ROWS_AT_ONCE] = _compare(part, each.sent, each.length, metric)
+    return found
+
+
+def many_scores(
+    table: Table, rows: Int64s, sent: Floats, lengths: NDArray[np.float64], metric: Metric
+) -> Floats:
+    """Scores of pairs: row n with vector n of `sent`, whose lengths are given."""
+    found = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        place = slice(start, start + _ROWS_AT_ONCE)
+        found[place] = _compare(
+            table.vectors.exact(rows[place]), sent[place], lengths[place], metric
+        )
+    return found
 
 
 def distance(score: float, metric: Metric) -> float:
@@ -91,42 +117,48 @@ def distance(score: float, metric: Metric) -> float:
     return 1.0 - score if metric is Metric.COSINE else -score
 
 
-def _candidates(
-    snapshot: Snapshot,
-    probe: Probe,
-    metric: Metric,
-    products: NDArray[np.float32],
-    *,
-    candidates: Rows | None,
-    limit: int,
-) -> Rows:
-    """Rows that may be among the `limit` nearest, by their products with the probe."""
-    keys = products
-    reach = snapshot.length_max * probe.length
+def _compare(
+    rows: Floats, sent: Floats, lengths: float | NDArray[np.float64], metric: Metric
+) -> NDArray[np.float64]:
+    """Scores of rows with one vector, or with one each."""
+    if metric is Metric.COSINE:
+        norms = np.sqrt(dots(rows, rows, "f32"))
+        cosine: NDArray[np.float64] = dots(rows, sent, "f32") / (norms * lengths)
+        np.clip(cosine, -1.0, 1.0, out=cosine)
+        return cosine
+    if metric is Metric.DOT:
+        return dots(rows, sent, "f32")
+    apart = rows.astype(np.float64)
+    apart -= sent
     if metric is Metric.L2:
-        squares = snapshot.squares if candidates is None else snapshot.squares[candidates]
-        keys = 2 * products - squares
-        reach = (snapshot.length_max + probe.length) ** 2
+        return -np.sqrt((apart * apart).sum(axis=1))
+    total: NDArray[np.float64] = np.abs(apart).sum(axis=1)
+    return -total
+
+
+def _keys(
+    products: NDArray[np.float64], squares: Floats | None, metric: Metric
+) -> NDArray[np.float64]:
+    """What is larger for nearer rows."""
+    if metric is Metric.L2 and squares is not None:
+        products = 2 * products - squares
+    return products
+
+
+def _slack(reach: Reach, each: Probe, metric: Metric) -> float:
+    """How far two keys may be off together."""
+    length = 1.0 if metric is Metric.COSINE else each.length
+    off = reach.residue * length + (reach.length + reach.residue) * each.residue
+    off += (len(each.half) + 8) * _UNIT * reach.length * length + _TINY
+    if metric is Metric.L2:
+        off = 2 * off + 8 * _UNIT * (reach.length + length) ** 2
+    return 2 * off
+
+
+def _within(keys: NDArray[np.float64], slack: float, limit: int) -> Int64s:
     if len(keys) <= limit:
-        near: Rows = np.arange(len(keys))
-    else:
-        worst = float(np.partition(keys, len(keys) - limit)[len(keys) - limit])
-        slack = 4 * (snapshot.rows.shape[1] + 8) * _UNIT * reach
-        near = np.flatnonzero(keys >= worst - slack)
-    return near if candidates is None else candidates[near]
-
-
-def _scores(snapshot: Snapshot, rows: Rows, probe: Probe, metric: Metric) -> NDArray[np.float32]:
-    """Scores in float64, rounded once. Each row is summed by itself, in the same order."""
-    scores = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = snapshot.rows[rows[start : start + _ROWS_AT_ONCE]].astype(np.float64)
-        if metric is Metric.L2:
-            part -= probe.wide
-            found = -np.sqrt((part * part).sum(axis=1))
-        else:
-            found = (part * probe.wide).sum(axis=1)
-        if metric is Metric.COSINE:
-            found = np.clip(found / np.sqrt((part * part).sum(axis=1)), -1.0, 1.0)
-        scores[start : start + _ROWS_AT_ONCE] = found
-    return scores
+        every: Int64s = np.arange(len(keys))
+        return every
+    worst = float(np.partition(keys, len(keys) - limit)[len(keys) - limit])
+    near: Int64s = np.flatnonzero(keys >= worst - slack)
+    return near

@@ -1,22 +1,28 @@
-"""The collections that stand in memory, and how they keep to the store's revision."""
+"""The namespaces that stand in memory, and how they keep to the store's revision."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from services.common.store import Store, View
-from services.vector.engines.layout import CollectionRow
-from services.vector.engines.namespace import Namespace, forget_index, index_path
-from services.vector.engines.writes import Change, Edit
+from services.vector.engines import reads
+from services.vector.engines.changes import Change, Edit
+from services.vector.engines.namespace import Namespace
+from services.vector.engines.sealing import Sealing
 
 _log = logging.getLogger(__name__)
 
+IDLE_S = 60.0
+"""A namespace that nobody has used for so long is let go of, and costs nothing until it is."""
 _INLINE_READ_ROWS = 500
+_TRIM_BYTES = 64 * 1024**2
 
 
 class Opened:
@@ -29,19 +35,23 @@ class Opened:
         exact_threshold: int,
         memory_bytes_max: int,
         readers: ThreadPoolExecutor,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._store = store
         self._exact_threshold = exact_threshold
         self._memory_bytes_max = memory_bytes_max
         self._readers = readers
-        # One thread for all graphs: building is the heaviest work here and is in no hurry.
-        self._builder = ThreadPoolExecutor(1, thread_name_prefix="vector-graph")
-        self._folder = store.path / "index"
+        self._idle_s = idle_s
+        # One thread for what segments are made from: it is in no hurry.
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="vector-segment")
+        self.sealing = Sealing(store, self._sealer)
+        self.sealing.clean()
         self._namespaces: OrderedDict[int, Namespace] = OrderedDict()
         self._loading: dict[int, asyncio.Task[None]] = {}
-        self._missed: dict[int, list[tuple[int, Edit]]] = {}
+        self._missed: dict[int, list[tuple[int, list[Edit]]]] = {}
         self._dropped: set[int] = set()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._let_go_bytes = 0
         with store.read() as view:
             self._applied = view.revision()
 
@@ -63,75 +73,103 @@ class Opened:
         namespace = self._namespaces.get(number)
         if namespace is not None:
             self._namespaces.move_to_end(number)
+            namespace.used_at = time.monotonic()
         return namespace
 
-    def indexed_count(self, number: int) -> int:
-        """Records that a namespace's graph covers, as far as it is open."""
-        namespace = self._namespaces.get(number)
-        return 0 if namespace is None else namespace.indexed_count()
+    def peek(self, number: int) -> Namespace | None:
+        """The same, without counting as use."""
+        return self._namespaces.get(number)
 
-    async def load(self, row: CollectionRow) -> None:
+    async def need(self, number: int) -> Namespace:
+        """A namespace, opened where it is not.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT.
+        """
+        while (namespace := self.find(number)) is None:
+            await self.load(number)
+        return namespace
+
+    async def load(self, number: int) -> None:
         """Open a namespace; those who ask at the same time share the work.
 
         Raises:
             ServiceError: RECORD_CORRUPT.
         """
-        task = self._loading.get(row.namespace)
+        task = self._loading.get(number)
         if task is None:
-            task = asyncio.create_task(self._load(row))
-            self._loading[row.namespace] = task
-            task.add_done_callback(lambda done: self._loaded(row.namespace, done))
+            task = asyncio.create_task(self._load(number))
+            self._loading[number] = task
+            task.add_done_callback(lambda done: self._loaded(number, done))
         await asyncio.shield(task)
 
     def apply(self, change: Change) -> None:
         """Follow a commit. Commits come in order."""
-        for number, edit in change.edits.items():
+        for number, edits in change.edits.items():
             if number in self._missed:
-                self._missed[number].append((change.revision, edit))
+                self._missed[number].append((change.revision, edits))
             namespace = self._namespaces.get(number)
             if namespace is None:
                 continue
             try:
-                namespace.apply(edit, change.revision)
+                namespace.apply(edits, change.revision)
                 namespace.follow()
             except Exception:  # noqa: BLE001  (what is not in step must not answer, whatever it was)
                 _log.exception("namespace %d is let go of", number)
                 self._leave(number, self._namespaces.pop(number), dropped=False)
-        for number in change.dropped:
-            self._dropped.update({number} & self._missed.keys())
-            self._leave(number, self._namespaces.pop(number, None), dropped=True)
+        for gone in change.gone:
+            self._forget(gone.namespace, gone.member, shared=gone.shared)
         self._applied = max(self._applied, change.revision)
 
-    async def graphs_ready(self) -> None:
-        """Wait until no graph lacks a row."""
+    def rest(self) -> None:
+        """Let go of what nobody has used for a while."""
+        before = time.monotonic() - self._idle_s
+        for number, namespace in list(self._namespaces.items()):
+            if namespace.used_at > before:
+                break
+            if not namespace.busy():
+                self._leave(number, self._namespaces.pop(number), dropped=False)
+        if self._let_go_bytes > _TRIM_BYTES:
+            self._let_go_bytes = 0
+            _give_back()
+
+    def size_bytes(self) -> int:
+        """Memory that open namespaces take."""
+        return sum(namespace.size_bytes() for namespace in self._namespaces.values())
+
+    async def settled(self) -> None:
+        """Wait until all segments are what they should be."""
         for namespace in list(self._namespaces.values()):
-            await namespace.caught_up()
+            await namespace.settle()
 
     async def close(self) -> None:
-        """Save the graphs and stop."""
+        """Stop all work."""
         await asyncio.gather(*self._loading.values(), *self._leaving, return_exceptions=True)
         for namespace in self._namespaces.values():
-            await namespace.close(save=True)
+            await namespace.close()
         self._namespaces.clear()
-        self._builder.shutdown()
+        await self.sealing.close()
+        self._sealer.shutdown()
 
-    async def _load(self, row: CollectionRow) -> None:
-        number = row.namespace
-        namespace = Namespace(
-            row, exact_threshold=self._exact_threshold, folder=self._folder, pool=self._builder
-        )
+    async def _load(self, number: int) -> None:
         # From here on commits are noted; those up to the view's revision are in the view.
-        missed: list[tuple[int, Edit]] = []
+        missed: list[tuple[int, list[Edit]]] = []
         self._missed[number] = missed
         with self._store.read() as view:
-            if row.record_count <= _INLINE_READ_ROWS:
+            row = reads.namespace_row(view, number)
+            if row is None:
+                return
+            namespace = Namespace(
+                number, row, exact_threshold=self._exact_threshold, sealing=self.sealing
+            )
+            if row.next_label <= _INLINE_READ_ROWS:
                 namespace.read(view)
             else:
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._readers, namespace.read, view)
-        for revision, edit in missed:
+        for revision, edits in missed:
             if revision > namespace.revision:
-                namespace.apply(edit, revision)
+                namespace.apply(edits, revision)
         if number in self._dropped:
             return
         self._namespaces[number] = namespace
@@ -144,9 +182,21 @@ class Opened:
         if not task.cancelled():
             task.exception()  # those who wait for it have it; nobody else needs to hear of it
 
+    def _forget(self, number: int, member: int, *, shared: bool) -> None:
+        """Follow the end of a collection."""
+        if number in self._missed:  # what is being read may show it still: read it again
+            self._dropped.add(number)
+        namespace = self._namespaces.get(number)
+        if shared:
+            if namespace is not None:
+                namespace.drop_member(member)
+                namespace.follow()
+            return
+        self._leave(number, self._namespaces.pop(number, None), dropped=True)
+
     def _make_room(self) -> None:
         """Let go of what was unused longest, but never of what came last."""
-        size = sum(namespace.size_bytes() for namespace in self._namespaces.values())
+        size = self.size_bytes()
         for number in list(self._namespaces)[:-1]:
             if size <= self._memory_bytes_max:
                 return
@@ -155,12 +205,20 @@ class Opened:
             self._leave(number, namespace, dropped=False)
 
     def _leave(self, number: int, namespace: Namespace | None, *, dropped: bool) -> None:
+        if namespace is not None:
+            self._let_go_bytes += namespace.size_bytes()
         task = asyncio.create_task(self._see_off(number, namespace, dropped=dropped))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
     async def _see_off(self, number: int, namespace: Namespace | None, *, dropped: bool) -> None:
         if namespace is not None:
-            await namespace.close(save=not dropped)
+            await namespace.close()
         if dropped:
-            forget_index(index_path(self._folder, number))
+            self.sealing.clean_namespace(number)
+
+
+def _give_back() -> None:
+    """Have the C library return free memory to the kernel, where it knows how."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,135 +1,310 @@
-"""One search in one open collection: by scan, or by graph and a scan of what the graph lacks."""
+"""One search in one open collection, over all its tables: through graphs, or row by row."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.common.store import View
 from services.vector.engines import nearest, reads
-from services.vector.engines.index import EXPANSION_SEARCH, Graph
-from services.vector.engines.namespace import Namespace
-from services.vector.engines.nearest import Probe, Ranked, Visible
-from services.vector.model import Exactness, Hit, Query, SearchResult
+from services.vector.engines.nearest import Probe
+from services.vector.engines.visible import Sight
+from services.vector.model import (
+    Exactness,
+    Hit,
+    Mask,
+    Metric,
+    Query,
+    Record,
+    SearchPath,
+    SearchResult,
+)
+from services.vector.segments.graph import EF_MIN, RECALL_DEFAULT, Graph
+from services.vector.segments.rows import NO_TIME, Floats, Int64s, Table
 
 CANDIDATES_MAX = 4096
 """Nodes asked of a graph; where more would be needed, a scan is quicker."""
-_GRAPH_COST_ROWS = 300
-_READ_COST_ROWS = 100
+_ROWS_A_NODE = 50
+"""Rows that a scan compares while a graph visits one node (measured, 384 numbers)."""
+_SPARE = 4
+_TABLE_BITS = 40
+_THREADED_PROBES = 4
+_LIVING_SHARE = 0.999
+
+
+@dataclass(slots=True)
+class _Part:
+    """A table and what of it may be found."""
+
+    table: Table
+    rows: Int64s | None
+    """None: every row."""
+    mask: NDArray[np.bool_] | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.table) if self.rows is None else len(self.rows)
+
+    def visible(self) -> NDArray[np.bool_]:
+        """Whether each row may be found."""
+        if self.mask is None:
+            self.mask = np.zeros(len(self.table), np.bool_)
+            self.mask[slice(None) if self.rows is None else self.rows] = True
+        return self.mask
 
 
 class Search:
-    """A query on a snapshot. `run` may be called in any thread, once."""
+    """A query on tables that do not change. `run` may be called in any thread, once."""
 
     def __init__(
         self,
-        namespace: Namespace,
+        tables: Sequence[Table],
         view: View,
         query: Query,
+        sight: Sight,
         *,
-        now_ns: int,
+        namespace: int,
+        metric: Metric,
+        ef_search: int,
         exact_threshold: int,
+        threads: int,
     ) -> None:
-        """Search what `view` shows; `namespace` stands at the same revision."""
-        self._namespace = namespace.number
-        self._metric = namespace.metric
-        self._snapshot = namespace.snapshot()
+        """Search what `view` shows; the tables stand at the same revision."""
+        self._tables = [table for table in tables if len(table)]
         self._view = view
         self._query = query
-        self._now_ns = now_ns
+        self._sight = sight
+        self._namespace = namespace
+        self._metric = metric
+        self._ef_search = ef_search
         self._exact_threshold = exact_threshold
-        self._graph = namespace.graph
-        covered = -1 if self._graph is None else self._graph.covered
-        self._first_uncovered = self._snapshot.first_row_after(covered)
+        self._threads = threads
+        self._candidates = np.zeros(len(query.vectors), np.int64)
+        self._path = SearchPath.SCAN
+        self._exact = True
+        self._probes: list[Probe] = []
 
     def cost(self) -> int:
-        """What it will take, in rows looked at; what stands before the scan counted likewise."""
-        query, rows = self._query, len(self._snapshot.labels)
-        if query.filter is not None:
-            unread = self._snapshot.columns.unread(query.filter, rows)
-            return rows * max(1, len(query.vectors)) + _READ_COST_ROWS * unread
-        if self._usable_graph(self._snapshot.alive_count) is not None:
-            rows = rows - self._first_uncovered + _GRAPH_COST_ROWS
-        return rows * len(query.vectors)
+        """What it will take, roughly, in rows looked at."""
+        total = 0
+        for table in self._tables:
+            rows = len(table)
+            if table.graph is not None and self._query.exactness is not Exactness.EXACT:
+                rows = min(rows, EF_MIN * _ROWS_A_NODE)
+            total += rows
+        return total * len(self._query.vectors)
 
     def run(self) -> list[SearchResult]:
         """One result for each vector of the query."""
-        visible = self._visible()
-        count = self._snapshot.alive_count if visible is None else int(visible.sum())
-        probes = [nearest.probe(vector, self._metric) for vector in self._query.vectors]
-        graph = self._usable_graph(count)
-        if graph is None:
-            ranked = self._scan(probes, visible)
-            return [self._result(each, exact=True) for each in ranked]
-        return [self._through(graph, probe, visible, count) for probe in probes]
+        if not self._query.vectors:
+            return []
+        self._probes = [nearest.probe(each, self._metric) for each in self._query.vectors]
+        parts = [self._part(table) for table in self._tables]
+        count = sum(part.count for part in parts)
+        if any(part.rows is not None for part in parts):
+            self._path = SearchPath.MATCHES
+        codes, scores = [], []
+        for number, part in enumerate(parts):
+            if part.count:
+                rows = self._look(part)
+                scores.append(self._scored(part.table, rows))
+                codes.append(np.where(rows < 0, -1, rows + (number << _TABLE_BITS)))
+        ranked = self._rank(codes, scores)
+        return [self._result(each, place, count) for place, each in enumerate(ranked)]
 
-    def _usable_graph(self, visible_count: int) -> Graph | None:
-        """The graph, where it is worth asking."""
-        exactness, covered = self._query.exactness, self._first_uncovered
-        narrow = exactness is Exactness.AUTO and visible_count <= self._exact_threshold
-        if covered == 0 or exactness is Exactness.EXACT or narrow:
+    def _part(self, table: Table) -> _Part:
+        if self._sight.open_to(table):
+            return _Part(table, None)
+        return _Part(table, self._sight.rows(table))
+
+    def _look(self, part: _Part) -> Int64s:
+        """Rows that may be among the nearest, for each probe; (b, any), -1 for none."""
+        graph = part.table.graph
+        width = None if graph is None else self._width(graph, part)
+        if graph is None or width is None:
+            return self._compare_all(part, range(len(self._probes)))
+        return self._through(graph, part, width)
+
+    def _width(self, graph: Graph, part: _Part) -> int | None:
+        """How wide to search a graph; None: compare with every row instead."""
+        query = self._query
+        if query.exactness is Exactness.EXACT or part.count <= query.limit:
             return None
-        return self._graph if visible_count > self._query.limit else None
+        width = self._chosen_width(graph)
+        if width is None or query.exactness is Exactness.APPROXIMATE:
+            return width
+        needed = max(width, self._asked(graph, part))
+        cheaper = part.count <= max(self._exact_threshold, _ROWS_A_NODE * needed)
+        return None if cheaper else width
 
-    def _visible(self) -> Visible:
-        snapshot, query = self._snapshot, self._query
-        visible = snapshot.alive
-        if snapshot.expires and not query.include_expired:
-            visible = visible & (snapshot.expire_times_ns > self._now_ns)
-        if query.filter is not None:
-            visible = visible & snapshot.columns.mask(query.filter, snapshot.alive, self._metadata)
-        return None if visible.all() else visible
+    def _chosen_width(self, graph: Graph) -> int | None:
+        query = self._query
+        if query.min_recall is not None:
+            return graph.width(query.min_recall, query.limit)
+        if query.expansion or self._ef_search:
+            return max(query.expansion or self._ef_search, 1)
+        return graph.width(RECALL_DEFAULT, query.limit) or graph.widest(query.limit)
 
-    def _metadata(self, row: int) -> bytes | None:
-        return reads.metadata(self._view, self._namespace, int(self._snapshot.labels[row]))
+    def _asked(self, graph: Graph, part: _Part) -> int:
+        """How many nodes to ask for at first, so that enough of them may be found."""
+        enough = graph.enough(self._query.limit) + _SPARE
+        share = part.count / max(1, len(graph))
+        if share > _LIVING_SHARE:
+            return enough
+        return math.ceil(1.2 * enough / share) + _SPARE
 
-    def _scan(self, probes: list[Probe], visible: Visible) -> list[Ranked]:
-        return nearest.scan(self._snapshot, probes, self._metric, visible, self._query.limit)
+    def _through(self, graph: Graph, part: _Part, width: int) -> Int64s:
+        """Ask the graph for more until enough of what it names may be found, else compare all."""
+        self._exact = False
+        if self._path is not SearchPath.FALLBACK:
+            self._path = max(self._path, SearchPath.GRAPH, key=_RANK.__getitem__)
+        nodes = np.stack([each.node for each in self._probes])
+        missing = np.arange(len(self._probes))
+        found: list[Int64s] = [np.zeros(0, np.int64)] * len(self._probes)
+        count = self._asked(graph, part)
+        while len(missing) and count <= CANDIDATES_MAX:
+            threads = self._threads if len(missing) >= _THREADED_PROBES else 1
+            rows = graph.search(nodes[missing], min(count, len(graph)), max(width, count), threads)
+            self._candidates[missing] += (rows >= 0).sum(axis=1)
+            good = rows >= 0 if part.rows is None else (rows >= 0) & part.visible()[rows]
+            short = good.sum(axis=1) < min(self._query.limit, part.count)
+            if len(missing) == len(found) and not short.any():
+                return np.where(good, rows, -1)
+            for place, probe in enumerate(missing.tolist()):
+                found[probe] = rows[place][good[place]]
+            missing, count = missing[short], 2 * count
+            if len(missing):
+                self._path = max(self._path, SearchPath.GRAPH_WIDENED, key=_RANK.__getitem__)
+        if len(missing):
+            self._path = SearchPath.FALLBACK
+            every = self._compare_all(part, missing.tolist())
+            for place, probe in enumerate(missing.tolist()):
+                found[probe] = every[place]
+        return _padded(found)
 
-    def _through(
-        self, graph: Graph, probe: Probe, visible: Visible, visible_count: int
+    def _compare_all(self, part: _Part, places: Sequence[int]) -> Int64s:
+        table, limit = part.table, self._query.limit
+        probes = [self._probes[place] for place in places]
+        self._candidates[list(places)] += part.count
+        if part.rows is None or len(part.rows) > len(table) // 2:
+            visible = part.visible()
+            found = [nearest.all_rows(table, each, self._metric, visible, limit) for each in probes]
+        else:
+            found = nearest.some_rows(table, probes, self._metric, part.rows, limit)
+        return _padded(found)
+
+    def _scored(self, table: Table, rows: Int64s) -> Floats:
+        """Scores of rows, (b, any); -inf where there is none."""
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        if len(self._probes) == 1:
+            good = rows[0] >= 0
+            scores[0, good] = nearest.scores(table, rows[0, good], self._probes[0], self._metric)
+            return scores
+        good = rows >= 0
+        owners = np.nonzero(good)[0]
+        sent = np.stack([each.sent for each in self._probes])
+        lengths = np.array([each.length for each in self._probes])
+        scores[good] = nearest.many_scores(
+            table, rows[good], sent[owners], lengths[owners], self._metric
+        )
+        return scores
+
+    def _rank(self, codes: list[Int64s], scores: list[Floats]) -> list[list[tuple[int, float]]]:
+        """Code and score of the nearest to each probe, best first, ties by record id."""
+        if not codes:
+            return [[] for _ in self._probes]
+        limit = self._query.limit
+        all_codes, all_scores = np.concatenate(codes, axis=1), np.concatenate(scores, axis=1)
+        order = np.argsort(-all_scores, axis=1, kind="stable")
+        best = np.take_along_axis(all_scores, order, axis=1)
+        tied = (best[:, 1 : limit + 1] == best[:, : min(limit, best.shape[1] - 1)]).any(axis=1)
+        ranked = []
+        for place in range(len(self._probes)):
+            if tied[place]:
+                ranked.append(self._by_id(all_codes[place], all_scores[place]))
+                continue
+            chosen = order[place, :limit]
+            pairs = zip(
+                all_codes[place, chosen].tolist(), best[place, :limit].tolist(), strict=True
+            )
+            ranked.append([pair for pair in pairs if pair[0] >= 0])
+        return ranked
+
+    def _by_id(self, codes: Int64s, scores: Floats) -> list[tuple[int, float]]:
+        limit = self._query.limit
+        if len(scores) > limit:
+            worst = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+            codes, scores = codes[scores >= worst], scores[scores >= worst]
+        pairs = [pair for pair in zip(codes.tolist(), scores.tolist(), strict=True) if pair[0] >= 0]
+        pairs.sort(key=lambda pair: (-pair[1], self._record_id(pair[0])))
+        return pairs[:limit]
+
+    def _result(
+        self, ranked: list[tuple[int, float]], place: int, match_count: int
     ) -> SearchResult:
-        """Ask the graph for more until enough of what it names is visible, else scan."""
-        limit, snapshot = self._query.limit, self._snapshot
-        covered = self._first_uncovered
-        in_graph = covered if visible is None else int(visible[:covered].sum())
-        share = visible_count / max(1, len(snapshot.labels), len(graph))
-        count = math.ceil(1.2 * limit / share) + 8
-        while count <= CANDIDATES_MAX:
-            width = max(self._query.expansion or EXPANSION_SEARCH, count)
-            rows = snapshot.rows_of(graph.search(probe.narrow, min(count, len(graph)), width))
-            rows = rows if visible is None else rows[visible[rows]]
-            if len(rows) >= min(limit, in_graph):
-                return self._result(self._with_tail(rows, probe, visible), exact=False)
-            count *= 2
-        return self._result(self._scan([probe], visible)[0], exact=True)
-
-    def _with_tail(self, rows: nearest.Rows, probe: Probe, visible: Visible) -> Ranked:
-        """The best of some rows and of all that the graph does not cover."""
-        snapshot, covered = self._snapshot, self._first_uncovered
-        if covered < len(snapshot.labels):
-            tail = np.ones(len(snapshot.labels), np.bool_) if visible is None else visible.copy()
-            tail[:covered] = False
-            newer = [row for row, _ in self._scan([probe], tail)[0]]
-            rows = np.union1d(rows, np.array(newer, np.int64))
-        return nearest.rank(snapshot, rows, probe, self._metric, self._query.limit)
-
-    def _result(self, ranked: Ranked, *, exact: bool) -> SearchResult:
         least = self._query.score_threshold
-        covered = self._first_uncovered
-        hits = [self._hit(*pair) for pair in ranked if least is None or pair[1] >= least]
+        wanted = ranked if least is None else [pair for pair in ranked if pair[1] >= least]
+        indexed = [table.revision for table in self._tables if table.graph is not None]
         return SearchResult(
-            hits=hits,
-            exact=exact,
-            indexed_revision=int(self._snapshot.revisions[covered - 1]) if covered else 0,
+            hits=[self._hit(*pair) for pair in wanted],
+            exact=self._exact,
+            indexed_revision=max(indexed, default=0),
             revision=self._view.revision(),
+            path=self._path,
+            candidate_count=int(self._candidates[place]),
+            match_count=match_count,
+            complete=len(ranked) >= min(self._query.limit, match_count),
         )
 
-    def _hit(self, row: int, score: float) -> Hit:
-        label = int(self._snapshot.labels[row])
-        return Hit(
-            record=reads.record(self._view, self._namespace, label, self._query.mask),
-            score=score,
-            distance=nearest.distance(score, self._metric),
+    def _hit(self, code: int, score: float) -> Hit:
+        mask = self._query.mask
+        if self._query.columns:
+            record = Record(record_id=self._record_id(code))
+        elif mask == _NOTHING:
+            record = self._bare(code)
+        else:
+            table, row = self._place(code)
+            record = reads.record(self._view, self._namespace, int(table.labels[row]), mask)
+        return Hit(record=record, score=score, distance=nearest.distance(score, self._metric))
+
+    def _bare(self, code: int) -> Record:
+        """A record whose metadata and text nobody asked for: nothing of it is read."""
+        table, row = self._place(code)
+        event = NO_TIME if table.event_times_ns is None else int(table.event_times_ns[row])
+        return Record(
+            record_id=table.record_ids[row],
+            event_time_ns=None if event == NO_TIME else event,
+            ingest_time_ns=int(table.ingest_times_ns[row]),
         )
+
+    def _place(self, code: int) -> tuple[Table, int]:
+        return self._tables[code >> _TABLE_BITS], code & ((1 << _TABLE_BITS) - 1)
+
+    def _record_id(self, code: int) -> str:
+        table, row = self._place(code)
+        return table.record_ids[row]
+
+
+_NOTHING = Mask(vector=False, metadata=False, text=False)
+_RANK = {
+    SearchPath.SCAN: 0,
+    SearchPath.MATCHES: 1,
+    SearchPath.GRAPH: 2,
+    SearchPath.GRAPH_WIDENED: 3,
+    SearchPath.FALLBACK: 4,
+}
+"""Which path names a search that took several."""
+
+
+def _padded(found: Sequence[Int64s]) -> Int64s:
+    """Arrays as the rows of one, -1 where they end."""
+    if len(found) == 1:
+        return found[0][None]
+    padded = np.full((len(found), max(map(len, found), default=0)), -1, np.int64)
+    for row, array in zip(padded, found, strict=True):
+        row[: len(array)] = array
+    return padded

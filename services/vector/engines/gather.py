@@ -1,0 +1,101 @@
+"""Searches that wait at the same time become one, where they ask the same of the same collection.
+
+One call of a graph takes as many queries as there are, in as many threads as there are cores, and
+costs the interpreter little more than one query does. So the more callers there are, the larger the
+batches; a single caller waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field, replace
+
+from services.vector.engines.changes import Place
+from services.vector.model import Query, SearchResult
+
+BATCH_MAX = 64
+
+Run = Callable[[Place, Query], Awaitable[list[SearchResult]]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    query: Query
+    future: asyncio.Future[list[SearchResult]]
+
+
+@dataclass(slots=True)
+class _Line:
+    waiting: list[_Waiting] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+
+
+class Gatherer:
+    """Lines of searches, one for each collection and manner of asking."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._lines: dict[Hashable, _Line] = {}
+
+    async def search(self, place: Place, query: Query) -> list[SearchResult]:
+        """One result for each vector of the query."""
+        manner = _manner(query)
+        if manner is None:
+            return await self._run(place, query)
+        line = self._lines.setdefault((place, manner), _Line())
+        mine = _Waiting(query, asyncio.get_running_loop().create_future())
+        line.waiting.append(mine)
+        if line.task is None:
+            line.task = asyncio.create_task(self._serve((place, manner), place, line))
+        return await mine.future
+
+    async def _serve(self, key: Hashable, place: Place, line: _Line) -> None:
+        while line.waiting:
+            batch, line.waiting = line.waiting[:BATCH_MAX], line.waiting[BATCH_MAX:]
+            batch = [each for each in batch if not each.future.done()]
+            if batch:
+                await self._answer(place, batch)
+        del self._lines[key]
+
+    async def _answer(self, place: Place, batch: list[_Waiting]) -> None:
+        vectors = [vector for each in batch for vector in each.query.vectors]
+        try:
+            results = await self._run(place, replace(batch[0].query, vectors=vectors))
+        except Exception as error:  # noqa: BLE001  (each caller gets it, or tries alone)
+            await self._fail(place, batch, error)
+            return
+        start = 0
+        for each in batch:
+            end = start + len(each.query.vectors)
+            if not each.future.done():
+                each.future.set_result(results[start:end])
+            start = end
+
+    async def _fail(self, place: Place, batch: list[_Waiting], error: Exception) -> None:
+        """One bad vector must not fail its neighbours, nor be called by their number."""
+        if len(batch) == 1:
+            if not batch[0].future.done():
+                batch[0].future.set_exception(error)
+            return
+        for each in batch:
+            await self._answer(place, [each])
+
+
+def _manner(query: Query) -> Hashable | None:
+    """What searches must have in common; None: this one goes alone."""
+    if len(query.vectors) != 1 or query.filter is not None or query.as_of_ns is not None:
+        return None
+    return (
+        len(query.vectors[0]),
+        query.event_time,
+        query.ingest_time,
+        query.include_expired,
+        query.mask,
+        query.limit,
+        query.score_threshold,
+        query.exactness,
+        query.expansion,
+        query.min_recall,
+        query.columns,
+    )

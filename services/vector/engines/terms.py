@@ -1,0 +1,163 @@
+"""What a record's metadata is found by: its terms, as keys that sort as the values do.
+
+| kind | what | followed by |
+|---|---|---|
+| PRESENT | the field holds something that is not null | |
+| FILLED | the field holds something that is not empty either | |
+| BOOLEAN | this | 1 byte |
+| NUMBER | this amount | 10 bytes: float64 in order, and what an integer has beyond it |
+| NUMBERS | an amount that begins so | 2 or 3, and so many bytes of that |
+| TEXT | this text | UTF-8, NUL escaped, two NULs |
+| LONG | some text that is too long for a key | |
+| MOMENT | text that means this moment | 8 bytes |
+| MOMENTS | a moment that begins so | 2 or 3, and so many bytes of that |
+| DIGEST | exactly this, whatever it is | 16 bytes of blake3 over a canonical form |
+
+A field is 8 bytes of blake3 over its path. Coarse terms (NUMBERS, MOMENTS) let a range be read as a
+few large sets and two small edges, as in Lucene's numeric tries.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+from blake3 import blake3
+
+from services.vector.model import Value
+from services.vector.values import parse_moment
+
+PRESENT, FILLED, BOOLEAN, NUMBER, NUMBERS, TEXT, LONG, MOMENT, MOMENTS, DIGEST = (
+    bytes([kind]) for kind in range(16, 26)
+)
+TERMS_MAX = 512
+"""A record with more terms is not found by terms, but looked at each time."""
+TEXT_BYTES_MAX = 256
+LEVELS = (2, 3)
+"""Bytes of the coarse terms."""
+
+_FIELD_BYTES = 8
+_DIGEST_BYTES = 16
+_FLOAT = struct.Struct(">d")
+_U64 = struct.Struct(">Q")
+_U16 = struct.Struct(">H")
+_SIGN = 1 << 63
+_ALL = (1 << 64) - 1
+_REST = 1 << 15
+_UNADDRESSABLE = frozenset(".[]")
+_EMPTY: tuple[Value, ...] = ("", [], {})
+
+
+class TooManyTermsError(Exception):
+    """A record has more than TERMS_MAX."""
+
+
+def field_key(path: str) -> bytes:
+    """What stands for a field in keys."""
+    return blake3(path.encode()).digest(_FIELD_BYTES)
+
+
+def terms_of(metadata: bytes) -> set[bytes]:
+    """The terms of a record: field, kind, and what follows it.
+
+    Raises:
+        TooManyTermsError: where there are more than TERMS_MAX.
+    """
+    found: set[bytes] = set()
+    for path, value in _fields(msgspec.msgpack.decode(metadata), ""):
+        field = field_key(path)
+        found.add(field + PRESENT)
+        if value not in _EMPTY:
+            found.add(field + FILLED)
+        for entry in (value, *(value if isinstance(value, list) else ())):
+            found.update(field + term for term in _terms(entry))
+        if len(found) > TERMS_MAX:
+            raise TooManyTermsError
+    return found
+
+
+def number_key(value: float) -> bytes:
+    """An amount as bytes in order; 1 and 1.0 are the same, and integers keep every digit."""
+    wide = float(value) + 0.0  # which makes one zero of two
+    bits = _U64.unpack(_FLOAT.pack(wide))[0]
+    ordered = bits ^ _ALL if bits & _SIGN else bits | _SIGN
+    rest = value - int(wide) if isinstance(value, int) else 0
+    return _U64.pack(ordered) + _U16.pack(rest + _REST)
+
+
+def moment_key(moment_ns: int) -> bytes:
+    """A moment as bytes in order."""
+    return _U64.pack(moment_ns + _SIGN)
+
+
+def text_key(text: bytes) -> bytes:
+    """A text, or its beginning, as bytes in order; `TEXT_END` ends it."""
+    return text.replace(b"\0", b"\0\xff")
+
+
+TEXT_END = b"\0\0"
+
+
+def digest_of(value: Value) -> bytes:
+    """The same for values that are equal, and for no others."""
+    return blake3(msgspec.msgpack.encode(_canonical(value))).digest(_DIGEST_BYTES)
+
+
+def _fields(entries: dict[str, Value], path: str) -> Iterator[tuple[str, Value]]:
+    """Every path that a filter can name, with what stands there."""
+    for name, value in entries.items():
+        if value is None or not name or _UNADDRESSABLE.intersection(name):
+            continue
+        here = f"{path}{name}"
+        yield here, value
+        if isinstance(value, dict):
+            yield from _fields(value, f"{here}.")
+        elif isinstance(value, list):
+            for entry in value:
+                if isinstance(entry, dict):
+                    yield from _fields(entry, f"{here}[].")
+
+
+def _terms(value: Value) -> Iterator[bytes]:
+    if isinstance(value, bool):
+        yield BOOLEAN + bytes([value])
+    elif isinstance(value, int | float):
+        key = number_key(value)
+        yield NUMBER + key
+        yield from _coarse(NUMBERS, key)
+    elif isinstance(value, str):
+        yield from _text_terms(value)
+    elif value is not None:
+        yield DIGEST + digest_of(value)
+
+
+def _text_terms(value: str) -> Iterator[bytes]:
+    text = value.encode()
+    if len(text) > TEXT_BYTES_MAX:
+        yield LONG
+        yield DIGEST + digest_of(value)
+        return
+    yield TEXT + text_key(text) + TEXT_END
+    moment = parse_moment(value)
+    if moment is not None:
+        key = moment_key(moment)
+        yield MOMENT + key
+        yield from _coarse(MOMENTS, key)
+
+
+def _coarse(kind: bytes, key: bytes) -> Iterator[bytes]:
+    """The length first: the terms of a level then stand together, in order."""
+    for level in LEVELS:
+        yield kind + bytes([level]) + key[:level]
+
+
+def _canonical(value: Value) -> Value:
+    """A form in which equal values are written alike."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _SIGN:
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: _canonical(value[key]) for key in sorted(value)}
+    return value

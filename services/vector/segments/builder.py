@@ -1,0 +1,240 @@
+"""The process that builds segments, beside the one that serves.
+
+usearch holds the interpreter's lock while it saves, and a graph takes both cores for seconds: in
+here neither is in a search's way. It reads jobs, a line of JSON each, and answers with a line each;
+it ends when its input ends. It knows files only: no store, no tenant.
+
+`python -m services.vector.segments.builder`
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import usearch
+from numpy.typing import NDArray
+
+from services.vector.model import Hnsw, Metric, Quantization
+from services.vector.segments import container
+from services.vector.segments.container import FileRefusedError
+from services.vector.segments.graph import (
+    EF_MAX,
+    MEASURED_AT,
+    Graph,
+    as_nodes,
+    new_index,
+)
+from services.vector.segments.rows import Floats, Halves, dots, split, widen
+from services.vector.segments.segment import Manifest, node_vectors
+
+WIDTHS = (32, 48, 64, 96, 128, 192, 256, 384, EF_MAX)
+_PROBES = 48
+_AT_ONCE = 8192
+_COLUMNS = ("labels", "ingest", "event", "expire", "members", "squares")
+_NICE = 5
+_PR_SET_PDEATHSIG = 1
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """Head of a file of rows that are to become part of a segment."""
+
+    length: float
+    residue: float
+    revision: int
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to build."""
+
+    sources: list[str]
+    """Files of rows; their labels do not overlap."""
+    target: str
+    namespace: int
+    dimension: int
+    metric: Metric
+    m: int
+    ef_construction: int
+    quantization: Quantization
+    threads: int
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a job."""
+
+    digest: str = ""
+    error: str = ""
+    """Why nothing was built."""
+
+
+def main() -> None:
+    """Work until the input ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICE)
+    decoder = msgspec.json.Decoder(Job)
+    for line in sys.stdin.buffer:
+        try:
+            done = Done(digest=build(decoder.decode(line)))
+        except (OSError, MemoryError, FileRefusedError, RuntimeError) as error:
+            done = Done(error=f"{type(error).__name__}: {error}")
+        sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def build(job: Job) -> str:
+    """Build a segment's file; its digest.
+
+    Raises:
+        OSError, FileRefusedError: nothing was left behind.
+    """
+    heads, columns = _gather(job.sources)
+    length = max(head.length for head in heads)
+    hnsw = Hnsw(m=job.m, ef_construction=job.ef_construction, quantization=job.quantization)
+    high: Halves = columns.pop("high")
+    scale = _scale(high, job, length)
+    index = new_index(job.dimension, job.metric, hnsw)
+    for start in range(0, len(high), _AT_ONCE):
+        rows = widen(high[start : start + _AT_ONCE])
+        nodes = as_nodes(rows, job.metric, length=length, scale=scale)
+        keys = np.arange(start, start + len(rows), dtype=np.uint64)
+        index.add(keys, nodes, threads=job.threads)
+    graph = np.frombuffer(index.save() or b"", np.uint8)
+    del index
+    manifest = Manifest(
+        namespace=job.namespace,
+        rows=len(high),
+        dimension=job.dimension,
+        metric=job.metric,
+        m=job.m,
+        ef_construction=job.ef_construction,
+        quantization=job.quantization,
+        usearch=usearch.__version__,
+        length=length,
+        residue=max(head.residue for head in heads),
+        scale=scale,
+        revision=max(head.revision for head in heads),
+        recalls=_measure(graph, high, job, hnsw, scale),
+    )
+    columns |= {"graph": graph, **_vectors_of(graph, high, job)}
+    return container.write(Path(job.target), manifest, columns)
+
+
+def _scale(high: Halves, job: Job, length: float) -> float:
+    """What to multiply numbers with so that all fit: i8 holds -1 to 1, and is coarse near 0."""
+    if job.quantization is Quantization.BF16:
+        return 1.0
+    largest = 0.0
+    for start in range(0, len(high), _AT_ONCE):
+        rows = widen(high[start : start + _AT_ONCE])
+        nodes = as_nodes(rows, job.metric, length=length, scale=1.0)
+        largest = max(largest, float(np.abs(nodes).max()))
+    return 1.0 / largest if largest else 1.0
+
+
+def _gather(sources: Sequence[str]) -> tuple[list[Rows], dict[str, NDArray[Any]]]:
+    """The rows of all sources, in the order of their labels."""
+    files = [container.read(Path(source)) for source in sources]
+    order = np.argsort(np.concatenate([file.arrays["labels"] for file in files]), kind="stable")
+    columns = {}
+    for name in (*_COLUMNS, "high", "low"):
+        if all(name in file.arrays for file in files):
+            columns[name] = np.concatenate([file.arrays[name] for file in files])[order]
+    ids = [_ids(file.arrays) for file in files]
+    joined = [ids[file][row] for file, row in _places(files, order)]
+    columns["ids"] = np.frombuffer(b"".join(joined), np.uint8)
+    columns["id_ends"] = np.cumsum([len(part) for part in joined], dtype=np.uint32)
+    return [file.head_as(Rows) for file in files], columns
+
+
+def _places(
+    files: Sequence[container.Container], order: NDArray[np.int64]
+) -> Sequence[tuple[int, int]]:
+    counts = [len(file.arrays["labels"]) for file in files]
+    owners = np.repeat(np.arange(len(files)), counts)[order]
+    rows = np.concatenate([np.arange(count) for count in counts])[order]
+    return list(zip(owners.tolist(), rows.tolist(), strict=True))
+
+
+def _ids(arrays: Any) -> list[bytes]:
+    text, ends = memoryview(arrays["ids"]), arrays["id_ends"].tolist()
+    return [bytes(text[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _vectors_of(graph: NDArray[np.uint8], high: Halves, job: Job) -> dict[str, NDArray[Any]]:
+    """Where each row's upper half stands in the graph; the halves themselves where it has none."""
+    if job.quantization is not Quantization.BF16 or job.metric is Metric.MANHATTAN:
+        return {"high": high}
+    columns = job.dimension + (job.metric is Metric.DOT)
+    nodes = node_vectors(graph, len(high), columns)[:, : job.dimension]
+    slots = np.empty(len(high), np.int32)
+    slots[np.argsort(_prints(high), kind="stable")] = np.argsort(_prints(nodes), kind="stable")
+    same = all(
+        np.array_equal(nodes[slots[start : start + _AT_ONCE]], high[start : start + _AT_ONCE])
+        for start in range(0, len(high), _AT_ONCE)
+    )
+    return {"slots": slots} if same else {"high": high}
+
+
+def _prints(rows: Halves) -> NDArray[np.uint64]:
+    """A number for each row that another row is most unlikely to have."""
+    weights = np.random.default_rng(rows.shape[1]).integers(
+        0, 2**63, rows.shape[1], dtype=np.uint64
+    )
+    found = np.empty(len(rows), np.uint64)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE].astype(np.uint64)
+        found[start : start + _AT_ONCE] = part @ (2 * weights + 1)
+    return found
+
+
+def _measure(
+    buffer: NDArray[np.uint8], high: Halves, job: Job, hnsw: Hnsw, scale: float
+) -> list[tuple[int, float]]:
+    """Recall@10 of each width, over probes that lie between rows and rows near them."""
+    graph = Graph(
+        buffer,
+        dimension=job.dimension,
+        metric=job.metric,
+        hnsw=hnsw,
+        scale=scale,
+        recalls=(),
+    )
+    count = min(MEASURED_AT, len(high))
+    chance = np.random.default_rng(len(high))
+    chosen = np.sort(chance.choice(len(high), min(_PROBES, len(high)), replace=False))
+    rows = widen(high[chosen])
+    near = graph.search(rows, count, WIDTHS[2], job.threads)[:, -1]
+    probes = (rows + widen(high[np.maximum(near, 0)])) * np.float32(0.5)
+    truth = [_nearest(high, probe, job.metric, count) for probe in probes]
+    recalls = []
+    fetched = min(graph.enough(count), len(high))
+    for width in (width for width in WIDTHS if width >= fetched):
+        found = graph.search(probes, fetched, width, job.threads)
+        hits = sum(len(set(row.tolist()) & best) for row, best in zip(found, truth, strict=True))
+        recalls.append((width, hits / (count * len(probes))))
+        if hits == count * len(probes):
+            break
+    return recalls
+
+
+def _nearest(high: Halves, probe: Floats, metric: Metric, count: int) -> set[int]:
+    keys = dots(high, split(probe[None])[0][0], "bf16")
+    if metric is Metric.L2:
+        keys = 2 * keys - _squares(high)
+    return set(np.argpartition(-keys, count - 1)[:count].tolist())
+
+
+def _squares(high: Halves) -> NDArray[np.float64]:
+    return dots(high, high, "bf16")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Rows that do not change any more, with a graph over them, in one file.
+
+The file holds all that a search needs of them. It is a cache: the store registers its digest, so a
+file that is damaged, older, newer or another collection's is not used, and the rows come from the
+store instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast, overload
+
+import msgspec
+import numpy as np
+import usearch
+from numpy.typing import NDArray
+
+from services.vector.model import Hnsw, Metric, Quantization
+from services.vector.segments import container
+from services.vector.segments.container import FileRefusedError
+from services.vector.segments.graph import Graph
+from services.vector.segments.rows import (
+    NEVER,
+    NO_TIME,
+    Halves,
+    Int64s,
+    Reach,
+    Table,
+    Vectors,
+    ended,
+)
+
+_HEADER_BYTES = 8
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a file says of itself."""
+
+    namespace: int
+    rows: int
+    dimension: int
+    metric: Metric
+    m: int
+    ef_construction: int
+    quantization: Quantization
+    usearch: str
+    length: float
+    residue: float
+    scale: float
+    revision: int
+    recalls: list[tuple[int, float]]
+    """Widths of the search, and the recall@10 that each had."""
+
+    def hnsw(self) -> Hnsw:
+        """How its graph was built."""
+        return Hnsw(m=self.m, ef_construction=self.ef_construction, quantization=self.quantization)
+
+
+class RecordIds(Sequence[str]):
+    """Ids in one piece."""
+
+    def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.uint32]) -> None:
+        self._text = memoryview(cast("Any", text))
+        self._ends = ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        """The id of a row."""
+        if isinstance(place, slice):
+            return [self[row] for row in range(*place.indices(len(self)))]
+        start = int(self._ends[place - 1]) if place else 0
+        return str(self._text[start : int(self._ends[place])], "utf-8")
+
+
+def pack_ids(record_ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """The two arrays of `RecordIds`."""
+    parts = [record_id.encode() for record_id in record_ids]
+    ends = np.cumsum([len(part) for part in parts], dtype=np.uint32)
+    return np.frombuffer(b"".join(parts), np.uint8), ends
+
+
+class Segment:
+    """A file's rows, and which of them live. Changed by one thread only."""
+
+    def __init__(self, path: Path, table: Table, size_bytes: int) -> None:
+        self.path = path
+        self.size_bytes = size_bytes
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def table(self) -> Table:
+        """The rows now."""
+        return self._table
+
+    def resident_bytes(self) -> int:
+        """Memory that searching takes: the graph with its vectors, and the columns."""
+        return self.size_bytes - self._table.vectors.low.nbytes
+
+    def show(self, living: Int64s, gone: Int64s, ends_ns: Int64s) -> None:
+        """Say which labels live, and when others ended; all arrays rise by label."""
+        alive = np.zeros(len(self._table), np.bool_)
+        alive[self._table.rows_of(living)] = True
+        self._replace(alive, np.where(alive, NEVER, NO_TIME) if len(gone) else None)
+        self.remove(gone, ends_ns)
+
+    def remove(self, labels: Int64s, ends_ns: Int64s) -> None:
+        """Mark rows dead; labels that are not here are passed over. As `Tail.remove`."""
+        table = self._table
+        alive, ends = ended(table, labels, ends_ns, table.alive, table.ends_ns)
+        if alive is not table.alive:
+            self._replace(alive, ends)
+
+    def _replace(self, alive: NDArray[np.bool_], ends_ns: Int64s | None) -> None:
+        self._table = replace(
+            self._table, alive=alive, alive_count=int(alive.sum()), ends_ns=ends_ns
+        )
+
+
+def open_segment(path: Path, digest: str, *, namespace: int, dimension: int) -> Segment:
+    """A file that was registered under a digest.
+
+    Raises:
+        FileRefusedError: where it must not be used.
+    """
+    file = container.read(path, digest)
+    manifest = file.head_as(Manifest)
+    if manifest.namespace != namespace or manifest.dimension != dimension:
+        raise FileRefusedError("it was made for another collection")
+    if manifest.usearch != usearch.__version__:
+        raise FileRefusedError(f"usearch {manifest.usearch} wrote it")
+    arrays = file.arrays
+    graph = Graph(
+        arrays["graph"],
+        dimension=dimension,
+        metric=manifest.metric,
+        hnsw=manifest.hnsw(),
+        scale=manifest.scale,
+        recalls=manifest.recalls,
+    )
+    if len(graph) != manifest.rows:
+        raise FileRefusedError("it does not hold the nodes that it names")
+    labels = arrays["labels"]
+    table = Table(
+        vectors=_vectors(arrays["graph"], arrays, dimension, manifest),
+        reach=Reach(manifest.length, manifest.residue),
+        labels=labels,
+        record_ids=RecordIds(arrays["ids"], arrays["id_ends"]),
+        ingest_times_ns=arrays["ingest"],
+        event_times_ns=arrays.get("event"),
+        expire_times_ns=arrays.get("expire"),
+        ends_ns=None,
+        members=arrays.get("members"),
+        squares=arrays.get("squares"),
+        alive=np.ones(len(labels), np.bool_),
+        alive_count=len(labels),
+        revision=manifest.revision,
+        graph=graph,
+    )
+    return Segment(path, table, file.size_bytes)
+
+
+def node_vectors(graph: NDArray[np.uint8], rows: int, columns: int) -> Halves:
+    """The vectors inside a saved bf16 graph, (rows, columns), in the order of its nodes.
+
+    usearch writes rows and bytes a row (two numbers of 32 bits), and then the vectors.
+    """
+    told = np.frombuffer(graph[:_HEADER_BYTES].tobytes(), np.uint32)
+    if told.tolist() != [rows, 2 * columns]:
+        raise FileRefusedError("its vectors are not where they should be")
+    size = 2 * rows * columns
+    return graph[_HEADER_BYTES : _HEADER_BYTES + size].view(np.uint16).reshape(rows, columns)
+
+
+def _vectors(
+    graph: NDArray[np.uint8],
+    arrays: Mapping[str, NDArray[Any]],
+    dimension: int,
+    manifest: Manifest,
+) -> Vectors:
+    if "slots" not in arrays:
+        return Vectors(arrays["high"], arrays["low"])
+    columns = dimension + (manifest.metric is Metric.DOT)
+    nodes = node_vectors(graph, manifest.rows, columns)[:, :dimension]
+    return Vectors(nodes, arrays["low"], arrays["slots"])
