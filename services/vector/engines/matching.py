@@ -134,39 +134,51 @@ class _Matching:
         if isinstance(value, int | float):
             return self._term(field + terms.NUMBER + terms.number_key(value))
         if isinstance(value, str):
-            text = value.encode()
+            text = terms.text_key(value)
             if len(text) <= terms.TEXT_BYTES_MAX:
-                return self._term(field + terms.TEXT + terms.text_key(text) + terms.TEXT_END)
+                return self._term(field + terms.TEXT + text + terms.TEXT_END)
         return self._term(field + terms.DIGEST + terms.digest_of(value))
 
     def _with_prefix(self, field: bytes, path: str, test: Test, text: str) -> BitMap64:
+        key = terms.text_key(text)
         found = BitMap64()
-        key = terms.text_key(text.encode())
-        if len(text.encode()) <= terms.TEXT_BYTES_MAX:
+        if len(key) <= terms.TEXT_BYTES_MAX:
             found = self._term(field + terms.TEXT + key)
-        return found | self._long(field, path, test)
+        near = self._term(field + terms.LONG + key[: terms.LONG_BYTES])
+        return found | self._verified(near - found, path, test)
 
-    def _long(self, field: bytes, path: str, test: Test) -> BitMap64:
-        held = self._term(field + terms.LONG)
-        return postings.verified(held, Condition(path, test), self._read)
+    def _verified(self, labels: BitMap64, path: str, test: Test) -> BitMap64:
+        return postings.verified(labels, Condition(path, test), self._read)
 
     def _range(self, field: bytes, path: str, test: Range) -> BitMap64:
         bounds = dict(test.bounds())
         low, high = bounds.get("gte", bounds.get("gt")), bounds.get("lte", bounds.get("lt"))
         if isinstance(low if low is not None else high, str):
-            return self._text_range(field, bounds) | self._long(field, path, test)
+            found = self._text_range(field, bounds)
+            return found | self._verified(self._long_range(field, bounds) - found, path, test)
         return self._numbers(field, bounds)
 
     def _text_range(self, field: bytes, bounds: dict[str, Value]) -> BitMap64:
         start, stop = b"", b"\xff"
         for name, bound in bounds.items():
-            key = terms.text_key(str(bound).encode()) + terms.TEXT_END
+            key = terms.text_key(str(bound)) + terms.TEXT_END
             after = key + b"\xff"  # no block number begins so
             if name in {"gt", "gte"}:
                 start = max(start, after if name == "gt" else key)
             else:
                 stop = min(stop, key if name == "lt" else after)
         return self._between(field + terms.TEXT, start, stop)
+
+    def _long_range(self, field: bytes, bounds: dict[str, Value]) -> BitMap64:
+        """Long texts whose beginning lies within the beginnings of the bounds."""
+        start, stop = b"", b"\xff"
+        for name, bound in bounds.items():
+            key = terms.long_key(str(bound))
+            if name in {"gt", "gte"}:
+                start = max(start, key)
+            else:
+                stop = min(stop, key + b"\xff")
+        return self._between(field + terms.LONG, start, stop)
 
     def _numbers(self, field: bytes, bounds: dict[str, Value]) -> BitMap64:
         """Amounts within bounds."""
