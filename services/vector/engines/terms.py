@@ -161,7 +161,7 @@ def _coarse(kind: bytes, key: bytes) -> Iterator[bytes]:
 
 def _canonical(value: Value) -> Value:
     """A form in which equal values are written alike."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < _SIGN:
+    if isinstance(value, float) and value.is_integer() and -_SIGN <= value < _SIGN:
         return int(value)
     if isinstance(value, list):
         return [_canonical(entry) for entry in value]
