@@ -7,7 +7,12 @@ import logging
 from pathlib import Path
 
 import grpc
-from llmspell.v1 import process_pb2_grpc, rag_pb2_grpc, vector_pb2_grpc
+from llmspell.v1 import (
+    process_pb2_grpc,
+    rag_pb2_grpc,
+    vector_admin_pb2_grpc,
+    vector_pb2_grpc,
+)
 
 from services.common.clock import SystemClock
 from services.common.context import Seal, derive_key, read_key
@@ -31,10 +36,12 @@ from services.vector.engines import open_engine
 from services.vector.rag import Rag
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
+from services.vector.servicers.vector_admin import VectorAdminServicer
 
 log = logging.getLogger(__name__)
 
 VECTOR_SERVICE = "llmspell.v1.VectorService"
+ADMIN_SERVICE = "llmspell.v1.VectorAdminService"
 RAG_SERVICE = "llmspell.v1.RagService"
 
 
@@ -55,6 +62,8 @@ async def build(settings: Settings) -> Parts:
     def register(server: grpc.aio.Server) -> None:
         vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))
         vector_pb2_grpc.add_VectorServiceServicer_to_server(vectors, server)
+        admin = VectorAdminServicer(storage)
+        vector_admin_pb2_grpc.add_VectorAdminServiceServicer_to_server(admin, server)
         rag = RagServicer(Rag(storage, providers, engine.embeddings), providers)
         rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server)
         process = ProcessServicer("vector", counts, clock)
@@ -68,7 +77,7 @@ async def build(settings: Settings) -> Parts:
         listen=mine.listen,
         door=Door(SealedContext(Seal(key, clock)), counts, calls_at_once=mine.calls_at_once),
         register=register,
-        services=(VECTOR_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
+        services=(VECTOR_SERVICE, ADMIN_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
         background=(
             lambda: sweep_forever(storage, mine.sweep_interval_s),

@@ -19,7 +19,7 @@ from services.common.store import Store, Txn
 from services.vector.checks import check_collection, check_records
 from services.vector.engines import layout, migrations, places, reads, sweeping, writes
 from services.vector.engines.changes import Change
-from services.vector.engines.core import Core
+from services.vector.engines.core import Core, Searches
 from services.vector.engines.layout import CollectionRow
 from services.vector.engines.lexicon import Lexicon
 from services.vector.engines.opened import IDLE_S
@@ -403,7 +403,7 @@ class EmbeddedVectorStorage:
         with self._core.store.read() as view:
             for _, row in reads.rows(view, tenant, scope, now_ns=self._core.now_ns()):
                 found = self._counted(found, row)
-            searches = self._core.searches
+            searches = self._core.searches.get(tenant, Searches())
             return replace(
                 found,
                 revision=view.revision(),

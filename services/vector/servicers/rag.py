@@ -14,6 +14,8 @@ from services.vector.chunking import Chunking, ChunkUnit, choose_chunking
 from services.vector.embedding.provider import EmbeddingProvider, Providers
 from services.vector.rag import Document, Passage, Question, Rag
 from services.vector.servicers import messages
+from services.vector.servicers.filter_messages import read_filter
+from services.vector.servicers.times import read_duration, read_time
 
 _UNITS = {
     rag_pb2.CHUNK_UNIT_UNSPECIFIED: ChunkUnit.CHARACTERS,
@@ -57,7 +59,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         question = Question(
             text=request.text,
             provider=request.provider,
-            filter=messages.read_filter(request.filter) if request.HasField("filter") else None,
+            filter=read_filter(request.filter) if request.HasField("filter") else None,
             limit=request.limit or SEARCH_LIMIT_DEFAULT,
             score_threshold=request.score_threshold
             if request.HasField("score_threshold")
@@ -117,8 +119,8 @@ def _read_document(message: rag_pb2.Document, field: str) -> Document:
         text=message.text,
         document_id=message.document_id,
         metadata=map_to_python(message.metadata, f"{field}.metadata"),
-        event_time_ns=messages.read_event_time(message, field),
-        ttl_ns=messages.read_ttl(message, field),
+        event_time_ns=read_time(message, "event_time", field),
+        ttl_ns=read_duration(message, "ttl", field),
     )
 
 
