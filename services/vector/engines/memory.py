@@ -234,8 +234,12 @@ class MemoryVectorStorage(MemoryPlaces):
         check_settings(query)
         kept = self._need(tenant, scope, collection_id)
         found = self._seen(kept, query)
+        everything = replace(
+            query, filter=None, event_time=None, ingest_time=None, include_expired=True
+        )
+        texts = [record.text for record in self._seen(kept, everything)]
         return SearchResult(
-            hits=bm25(text, found, [v.record.text for v in kept.records.values()], query),
+            hits=bm25(text, found, texts, query),
             exact=True,
             indexed_revision=self._revision,
             revision=self._revision,
@@ -298,7 +302,10 @@ class MemoryVectorStorage(MemoryPlaces):
         place = (tenant, scope or info.scope, collection_id or info.collection_id)
         check_collection(place[2], copy.collection.dimension)
         now, revision = self._clock.now_ns(), self._next()
+        self._end_scope(*place[:2])
         old = self._find(*place)
+        if old is None:
+            self._forget([place])
         settings = (old or copy).collection
         restored = Kept(
             replace(

@@ -127,8 +127,8 @@ class MemoryPlaces:
         if changes.default_ttl_ns is not None:
             new = replace(new, default_ttl_ns=changes.default_ttl_ns or None)
         if changes.history_window_ns is not None:
-            if not old.history_window_ns:
-                kept.history_start_ns = now
+            if changes.history_window_ns > old.history_window_ns:
+                kept.history_start_ns = now  # what ended before is not kept for as long
             new = replace(new, history_window_ns=changes.history_window_ns)
         if changes.ttl_ns is not None:
             new = replace(new, expire_time_ns=now + changes.ttl_ns if changes.ttl_ns else None)
