@@ -108,7 +108,7 @@ class VectorStorage(Protocol):
     async def update_collection(
         self, tenant: str, scope: str, collection_id: str, changes: CollectionChanges
     ) -> tuple[Collection, int]:
-        """Change settings; the collection as it is then. What is kept of history is not extended.
+        """Change settings; the collection as it is then. A wider history begins with the change.
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, LIMIT_EXCEEDED, FIELD_INVALID.
