@@ -214,11 +214,12 @@ class VectorStorage(Protocol):
 
         All in one step; how many. Vector, text and times stay; the revision and, for the history,
         the ingestion time are new. Expired records are not touched. Records that `row_filter` does
-        not let through count as not there, and none may leave it by the change (FIELD_INVALID).
+        not let through count as not there; a change by which one would leave it is refused.
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, FILTER_INVALID, LIMIT_EXCEEDED (metadata that
-                becomes too large, or more than UPDATE_MATCHES_MAX matches), FIELD_INVALID.
+                becomes too large, or more than UPDATE_MATCHES_MAX matches), FIELD_INVALID,
+                PERMISSION_DENIED. Nothing was changed.
         """
 
     async def delete(
