@@ -60,6 +60,7 @@ class Ours:
 
     def load(self, collection, vectors, first=0):
         """Import by stream; seconds until all was acknowledged."""
+
         def requests():
             for start in range(0, len(vectors), 1000):
                 part = vectors[start : start + 1000]
@@ -86,9 +87,7 @@ class Ours:
         request = vector_pb2.SearchRequest(
             collection_id=collection,
             vector=types_pb2.Vector(f32=vector.tobytes()),
-            options=vector_pb2.SearchOptions(
-                limit=K, mask=vector_pb2.RecordMask(), **options
-            ),
+            options=vector_pb2.SearchOptions(limit=K, mask=vector_pb2.RecordMask(), **options),
         )
         return self.call("Search", request)
 
@@ -97,9 +96,7 @@ class Ours:
         request = vector_pb2.BatchSearchRequest(
             collection_id=collection,
             f32=vectors.tobytes(),
-            options=vector_pb2.SearchOptions(
-                limit=K, form=vector_pb2.HIT_FORM_COLUMNS, **options
-            ),
+            options=vector_pb2.SearchOptions(limit=K, form=vector_pb2.HIT_FORM_COLUMNS, **options),
         )
         return self.call("BatchSearch", request)
 
@@ -214,8 +211,11 @@ def bench_main(report, processes, ours, through, vectors, queries):
         bare / built >= 0.9,
     )
     expected = truth(vectors, queries)
-    hits = [numbers(ours.batch("main", queries[s : s + 50]).results[n].columns.record_ids)
-            for s in range(0, 0, 50) for n in range(50)]
+    hits = [
+        numbers(ours.batch("main", queries[s : s + 50]).results[n].columns.record_ids)
+        for s in range(0, 0, 50)
+        for n in range(50)
+    ]
     hits = []
     for s in range(0, len(queries), 50):
         answer = ours.batch("main", queries[s : s + 50])
