@@ -34,6 +34,8 @@ from services.vector.embedding.provider import (
 )
 from services.vector.engines import open_engine
 from services.vector.rag import Rag
+from services.vector.reembed import Reembedder
+from services.vector.retrieval import Retriever
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
 from services.vector.servicers.vector_admin import VectorAdminServicer
@@ -58,13 +60,20 @@ async def build(settings: Settings) -> Parts:
         exact_threshold=mine.exact_threshold,
     )
     storage = engine.storage
+    reembedder = Reembedder(storage, providers, engine.embeddings, clock)
 
     def register(server: grpc.aio.Server) -> None:
         vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))
         vector_pb2_grpc.add_VectorServiceServicer_to_server(vectors, server)
         admin = VectorAdminServicer(storage)
         vector_admin_pb2_grpc.add_VectorAdminServiceServicer_to_server(admin, server)
-        rag = RagServicer(Rag(storage, providers, engine.embeddings), providers)
+        rag = RagServicer(
+            Rag(storage, providers, engine.embeddings),
+            Retriever(storage, providers, engine.embeddings),
+            reembedder,
+            providers,
+            PageTokens(derive_key(key, "document pages")),
+        )
         rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server)
         process = ProcessServicer("vector", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
@@ -82,6 +91,7 @@ async def build(settings: Settings) -> Parts:
         background=(
             lambda: sweep_forever(storage, mine.sweep_interval_s),
             lambda: _warm_up(providers),
+            reembedder.run,
         ),
         close=close,
     )

@@ -145,6 +145,7 @@ class VectorStorage(Protocol):
         *,
         replace_prefixes: Sequence[str] = (),
         row_filter: Filter | None = None,
+        embedding: EmbeddingIdentity | None = None,
     ) -> Upserted:
         """Write records, all or none; they are durable and searchable when this returns.
 
@@ -152,7 +153,8 @@ class VectorStorage(Protocol):
         Records whose id begins with one of `replace_prefixes` are removed in the same step, before
         the new ones are written. The number of records is not limited here. Where there is a
         `row_filter`, each new record must match it, and none that exists and does not match is
-        replaced or removed (PERMISSION_DENIED).
+        replaced or removed (PERMISSION_DENIED). Where an `embedding` is given, the collection must
+        have it at the moment of writing (EMBEDDING_MISMATCH).
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, DIMENSION_MISMATCH, VECTOR_NOT_FINITE, VECTOR_ZERO,
@@ -354,6 +356,9 @@ class VectorStorage(Protocol):
         Raises:
             ServiceError: COLLECTION_NOT_FOUND.
         """
+
+    async def shadows(self) -> list[tuple[str, str, str]]:
+        """Tenant, scope and collection of every shadow whose role is `incoming`."""
 
     async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
         """How this tenant is to be kept apart; one that has collections stays as it is."""

@@ -225,6 +225,7 @@ class EmbeddedVectorStorage:
         *,
         replace_prefixes: Sequence[str] = (),
         row_filter: Filter | None = None,
+        embedding: EmbeddingIdentity | None = None,
     ) -> Upserted:
         """Write records."""
         place = (tenant, scope, collection_id)
@@ -240,6 +241,7 @@ class EmbeddedVectorStorage:
                 now_ns=self._core.now_ns(),
                 replace_prefixes=replace_prefixes,
                 row_filter=row_filter,
+                embedding=embedding,
             )
         )
         return Upserted(
@@ -471,6 +473,11 @@ class EmbeddedVectorStorage:
         with self._core.store.read() as view:
             place = (tenant, scope, collection_id)
             return reads.need_row(view, place, self._core.now_ns()).records_revision
+
+    async def shadows(self) -> list[tuple[str, str, str]]:
+        """Collections whose other vectors are being made."""
+        with self._core.store.read() as view:
+            return reads.incoming(view)
 
     async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
         """How a tenant is to be kept apart."""

@@ -6,8 +6,6 @@ very many terms) they narrow down, and the rest is looked at.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from pyroaring import BitMap64
 
 from services.common.store import View
@@ -34,6 +32,8 @@ from services.vector.model import (
 )
 
 _SECOND_NS = 10**9
+_MOMENT_MAX = 2**63 - 1
+"""What `parse_moment` takes for a moment lies within this of 1970."""
 _EVERY = "[]"
 
 
@@ -67,8 +67,7 @@ class _Matching:
             case Not(part):
                 return self._universe - self.find(part)
             case AtLeast(count, filters):
-                found = Counter(label for part in filters for label in self.find(part))
-                return BitMap64(label for label, times in found.items() if times >= count)
+                return self._at_least(count, filters)
             case Nested():
                 return self._nested(where)
 
@@ -80,16 +79,38 @@ class _Matching:
             found = found & self.find(part)
         return found
 
+    def _at_least(self, count: int, filters: tuple[Filter, ...]) -> BitMap64:
+        """`reached[n]` has what n + 1 filters have let through so far."""
+        reached = [BitMap64() for _ in range(count)]
+        for part in filters:
+            found = self.find(part)
+            for above in range(count - 1, 0, -1):
+                reached[above] |= reached[above - 1] & found
+            reached[0] |= found
+        return reached[-1]
+
     def _nested(self, where: Nested) -> BitMap64:
-        """One entry must pass all: those where each test is passed by some entry, looked at."""
-        found = self._term(terms.field_key(where.field) + terms.PRESENT)
+        """One entry must pass all: where each test is passed by some entry, it is looked at."""
+        if where.field.endswith(_EVERY):  # maps in lists of lists have no terms of their own
+            held = self._present(where.field.removesuffix(_EVERY))
+            return postings.verified(held, where, self._read)
         parts = where.filter.filters if isinstance(where.filter, All) else (where.filter,)
+        found = self._present(where.field)
+        sure = len(parts) == 1
         for part in parts:
-            if isinstance(part, Condition) and not _holds_for_absent(part.test):
-                found &= self.find(Condition(f"{where.field}.{part.field}", part.test)) | self.find(
-                    Condition(f"{where.field}{_EVERY}.{part.field}", part.test)
-                )
-        return postings.verified(found, where, self._read)
+            if isinstance(part, Condition) and _is_of_one_value(part.test):
+                found &= self._in_some_entry(where.field, part)
+            else:
+                sure = False
+        return found if sure else postings.verified(found, where, self._read)
+
+    def _in_some_entry(self, field: str, part: Condition) -> BitMap64:
+        """Where the maps under a field, or the one map, together pass a test of one value."""
+        of_one = self.find(Condition(f"{field}.{part.field}", part.test))
+        return of_one | self.find(Condition(f"{field}{_EVERY}.{part.field}", part.test))
+
+    def _present(self, path: str) -> BitMap64:
+        return self._term(terms.field_key(path) + terms.PRESENT)
 
     def _condition(self, path: str, test: Test) -> BitMap64:
         if path.endswith(_EVERY):
@@ -125,8 +146,7 @@ class _Matching:
         where = Condition(path, test)
         if _holds_for_absent(test):
             return postings.verified(self._universe, where, self._read)
-        held = self._term(terms.field_key(path.removesuffix(_EVERY)) + terms.PRESENT)
-        return postings.verified(held, where, self._read)
+        return postings.verified(self._present(path.removesuffix(_EVERY)), where, self._read)
 
     def _equal(self, field: bytes, value: Value) -> BitMap64:
         if isinstance(value, bool):
@@ -134,39 +154,51 @@ class _Matching:
         if isinstance(value, int | float):
             return self._term(field + terms.NUMBER + terms.number_key(value))
         if isinstance(value, str):
-            text = value.encode()
+            text = terms.text_key(value)
             if len(text) <= terms.TEXT_BYTES_MAX:
-                return self._term(field + terms.TEXT + terms.text_key(text) + terms.TEXT_END)
+                return self._term(field + terms.TEXT + text + terms.TEXT_END)
         return self._term(field + terms.DIGEST + terms.digest_of(value))
 
     def _with_prefix(self, field: bytes, path: str, test: Test, text: str) -> BitMap64:
+        key = terms.text_key(text)
         found = BitMap64()
-        key = terms.text_key(text.encode())
-        if len(text.encode()) <= terms.TEXT_BYTES_MAX:
+        if len(key) <= terms.TEXT_BYTES_MAX:
             found = self._term(field + terms.TEXT + key)
-        return found | self._long(field, path, test)
+        near = self._term(field + terms.LONG + key[: terms.LONG_BYTES])
+        return found | self._verified(near - found, path, test)
 
-    def _long(self, field: bytes, path: str, test: Test) -> BitMap64:
-        held = self._term(field + terms.LONG)
-        return postings.verified(held, Condition(path, test), self._read)
+    def _verified(self, labels: BitMap64, path: str, test: Test) -> BitMap64:
+        return postings.verified(labels, Condition(path, test), self._read)
 
     def _range(self, field: bytes, path: str, test: Range) -> BitMap64:
         bounds = dict(test.bounds())
         low, high = bounds.get("gte", bounds.get("gt")), bounds.get("lte", bounds.get("lt"))
         if isinstance(low if low is not None else high, str):
-            return self._text_range(field, bounds) | self._long(field, path, test)
+            found = self._text_range(field, bounds)
+            return found | self._verified(self._long_range(field, bounds) - found, path, test)
         return self._numbers(field, bounds)
 
     def _text_range(self, field: bytes, bounds: dict[str, Value]) -> BitMap64:
         start, stop = b"", b"\xff"
         for name, bound in bounds.items():
-            key = terms.text_key(str(bound).encode()) + terms.TEXT_END
+            key = terms.text_key(str(bound)) + terms.TEXT_END
             after = key + b"\xff"  # no block number begins so
             if name in {"gt", "gte"}:
                 start = max(start, after if name == "gt" else key)
             else:
                 stop = min(stop, key if name == "lt" else after)
         return self._between(field + terms.TEXT, start, stop)
+
+    def _long_range(self, field: bytes, bounds: dict[str, Value]) -> BitMap64:
+        """Long texts whose beginning lies within the beginnings of the bounds."""
+        start, stop = b"", b"\xff"
+        for name, bound in bounds.items():
+            key = terms.long_key(str(bound))
+            if name in {"gt", "gte"}:
+                start = max(start, key)
+            else:
+                stop = min(stop, key + b"\xff")
+        return self._between(field + terms.LONG, start, stop)
 
     def _numbers(self, field: bytes, bounds: dict[str, Value]) -> BitMap64:
         """Amounts within bounds."""
@@ -180,40 +212,23 @@ class _Matching:
         return self._tree(field, terms.NUMBER, terms.NUMBERS, first, last)
 
     def _moment(self, field: bytes, path: str, test: Moment) -> BitMap64:
-        first, last = bytes(8), b"\xff" * 8
-        low: list[int] = []
-        high: list[int] = []
-        for bound, more, inclusive in (
-            (test.gt_ns, 1, low),
-            (test.gte_ns, 0, low),
-            (test.lt_ns, -1, high),
-            (test.lte_ns, 0, high),
-        ):
-            if bound is not None:
-                inclusive.append(bound + more)
-        if low:
-            first = terms.moment_key(_clamped(max(low)))
-        if high:
-            last = terms.moment_key(_clamped(min(high)))
-        found = self._tree(field, terms.MOMENT, terms.MOMENTS, first, last)
-        return found | self._seconds(field, path, test, low, high)
+        first, last = _ends(test)
+        if first > last:
+            return BitMap64()
+        keys = terms.moment_key(first), terms.moment_key(last)
+        found = self._tree(field, terms.MOMENT, terms.MOMENTS, *keys)
+        return found | self._seconds(field, path, test, first, last)
 
-    def _seconds(
-        self, field: bytes, path: str, test: Moment, low: list[int], high: list[int]
-    ) -> BitMap64:
+    def _seconds(self, field: bytes, path: str, test: Moment, first: int, last: int) -> BitMap64:
         """Numbers that count as moments: sure a second inside the bounds, looked at near them."""
-        inner: dict[str, Value] = {}
-        outer: dict[str, Value] = {}
-        if low:
-            inner["gte"], outer["gte"] = max(low) // _SECOND_NS + 2, max(low) // _SECOND_NS - 1
-        if high:
-            inner["lte"], outer["lte"] = min(high) // _SECOND_NS - 2, min(high) // _SECOND_NS + 2
-        # Numbers beyond this are no moments.
-        inner.setdefault("gte", -(2**33))
-        inner.setdefault("lte", 2**33)
-        sure = self._numbers(field, inner)
-        near = self._numbers(field, outer) - sure
-        return sure | postings.verified(near, Condition(path, test), self._read)
+        low, high = first // _SECOND_NS, last // _SECOND_NS
+        if low + 2 > high - 2:
+            near = self._numbers(field, {"gte": low - 1, "lte": high + 2})
+            return self._verified(near, path, test)
+        sure = self._numbers(field, {"gte": low + 2, "lte": high - 2})
+        near = self._numbers(field, {"gte": low - 1, "lt": low + 2})
+        near |= self._numbers(field, {"gt": high - 2, "lte": high + 2})
+        return sure | self._verified(near - sure, path, test)
 
     def _tree(
         self, field: bytes, fine: bytes, coarse: bytes, first: bytes, last: bytes
@@ -258,6 +273,11 @@ def _holds_for_absent(test: Test) -> bool:
     )
 
 
+def _is_of_one_value(test: Test) -> bool:
+    """Whether a list passes as soon as one entry does, however the others stand to it."""
+    return not (isinstance(test, Except) or _holds_for_absent(test))
+
+
 def _next(key: bytes) -> bytes:
     """The next key of this length; empty where there is none."""
     number = int.from_bytes(key) + 1
@@ -269,5 +289,9 @@ def _before(key: bytes) -> bytes:
     return bytes(len(key)) if not number else (number - 1).to_bytes(len(key))
 
 
-def _clamped(moment_ns: int) -> int:
-    return min(max(moment_ns, -(2**63) + 1), 2**63 - 1)
+def _ends(test: Moment) -> tuple[int, int]:
+    """The first and the last moment that pass, of all that there are."""
+    low = [test.gte_ns, None if test.gt_ns is None else test.gt_ns + 1, -_MOMENT_MAX]
+    high = [test.lte_ns, None if test.lt_ns is None else test.lt_ns - 1, _MOMENT_MAX]
+    first = max(bound for bound in low if bound is not None)
+    return first, min(bound for bound in high if bound is not None)

@@ -216,10 +216,13 @@ class MemoryVectorStorage:
         *,
         replace_prefixes: Sequence[str] = (),
         row_filter: Filter | None = None,
+        embedding: EmbeddingIdentity | None = None,
     ) -> Upserted:
         """Write records."""
         kept = self._need(tenant, scope, collection_id)
         collection = kept.collection
+        if embedding not in {None, collection.embedding}:
+            raise embedding_mismatch(collection_id, collection.embedding, embedding)
         batch = check_records(records, collection.dimension, collection.metric)
         doomed = with_prefix(kept, replace_prefixes)
         if row_filter is not None:
@@ -528,6 +531,14 @@ class MemoryVectorStorage:
     async def records_revision(self, tenant: str, scope: str, collection_id: str) -> int:
         """The revision of the last change of a collection's records."""
         return self._need(tenant, scope, collection_id).records_revision
+
+    async def shadows(self) -> list[tuple[str, str, str]]:
+        """Collections whose other vectors are being made."""
+        return [
+            (tenant, scope, name.removeprefix(_SHADOW))
+            for (tenant, scope, name), kept in self._kept.items()
+            if kept.collection.role == "incoming"
+        ]
 
     async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
         """Nothing is shared here, whatever is asked for."""

@@ -123,7 +123,7 @@ def verified(labels: Iterable[int], where: Filter, read_metadata: ReadMetadata) 
 
 def to_array(labels: BitMap64) -> Int64s:
     """Labels, rising."""
-    return np.fromiter(labels, np.int64, len(labels))
+    return np.array(labels.to_array(), np.int64)
 
 
 def _grouped(namespace: int, records: Sequence[tuple[int, bytes]]) -> dict[bytes, list[int]]:

@@ -8,7 +8,7 @@
 | NUMBER | this amount | 10 bytes: float64 in order, and what an integer has beyond it |
 | NUMBERS | an amount that begins so | 2 or 3, and so many bytes of that |
 | TEXT | this text | UTF-8, NUL escaped, two NULs |
-| LONG | some text that is too long for a key | |
+| LONG | a text that is too long for a key and begins so | 32 bytes of it, as in TEXT |
 | MOMENT | text that means this moment | 8 bytes |
 | MOMENTS | a moment that begins so | 2 or 3, and so many bytes of that |
 | DIGEST | exactly this, whatever it is | 16 bytes of blake3 over a canonical form |
@@ -34,6 +34,8 @@ PRESENT, FILLED, BOOLEAN, NUMBER, NUMBERS, TEXT, LONG, MOMENT, MOMENTS, DIGEST =
 TERMS_MAX = 512
 """A record with more terms is not found by terms, but looked at each time."""
 TEXT_BYTES_MAX = 256
+"""With NUL escaped. LMDB's keys have at most 511 bytes, and those of a term 28 beside its text."""
+LONG_BYTES = 32
 LEVELS = (2, 3)
 """Bytes of the coarse terms."""
 
@@ -91,9 +93,14 @@ def moment_key(moment_ns: int) -> bytes:
     return _U64.pack(moment_ns + _SIGN)
 
 
-def text_key(text: bytes) -> bytes:
+def text_key(text: str) -> bytes:
     """A text, or its beginning, as bytes in order; `TEXT_END` ends it."""
-    return text.replace(b"\0", b"\0\xff")
+    return text.encode().replace(b"\0", b"\0\xff")
+
+
+def long_key(text: str) -> bytes:
+    """What a text begins with, as bytes in order; of one that is shorter, all of it."""
+    return (text_key(text) + TEXT_END)[:LONG_BYTES]
 
 
 TEXT_END = b"\0\0"
@@ -133,12 +140,12 @@ def _terms(value: Value) -> Iterator[bytes]:
 
 
 def _text_terms(value: str) -> Iterator[bytes]:
-    text = value.encode()
+    text = text_key(value)
     if len(text) > TEXT_BYTES_MAX:
-        yield LONG
+        yield LONG + long_key(value)
         yield DIGEST + digest_of(value)
         return
-    yield TEXT + text_key(text) + TEXT_END
+    yield TEXT + text + TEXT_END
     moment = parse_moment(value)
     if moment is not None:
         key = moment_key(moment)
@@ -154,7 +161,7 @@ def _coarse(kind: bytes, key: bytes) -> Iterator[bytes]:
 
 def _canonical(value: Value) -> Value:
     """A form in which equal values are written alike."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < _SIGN:
+    if isinstance(value, float) and value.is_integer() and -_SIGN <= value < _SIGN:
         return int(value)
     if isinstance(value, list):
         return [_canonical(entry) for entry in value]
