@@ -240,7 +240,7 @@ def test_deep_maps_are_posted_once_a_level():
 
 def test_at_least_counts_each_filter_once(txn):
     """A record counts by how many filters it matches, not by how often."""
-    parts = tuple(Condition("a", Equals(n)) for n in (1, 2, 3)) + (Not(Condition("a", Equals(9))),)
+    parts = (*(Condition("a", Equals(n)) for n in (1, 2, 3)), Not(Condition("a", Equals(9))))
     stored = [{"a": [1, 1, 1]}, {"a": [1, 2]}, {"a": [1, 2, 3]}, {"a": [9, 1]}, {}]
     assert found(txn, stored, AtLeast(2, parts))[0] == {0, 1, 2}
     assert found(txn, stored, AtLeast(4, parts))[0] == {2}
