@@ -436,7 +436,7 @@ class EmbeddedVectorStorage:
     async def rebuild(self, tenant: str, scope: str, collection_id: str) -> int:
         """Begin to build segments anew."""
         place = (tenant, scope, collection_id)
-        return await self._core.with_open(place, lambda _, __, open_: open_.rebuild())
+        return await self._core.with_open(place, lambda _, row, open_: open_.rebuild(row))
 
     async def checkpoint(self, tenant: str, scope: str, collection_id: str) -> Checkpoint:
         """Wait until segments are what they should be, and give back room."""
