@@ -23,6 +23,7 @@ from services.vector.engines.core import Core, Searches
 from services.vector.engines.layout import CollectionRow
 from services.vector.engines.lexicon import Lexicon
 from services.vector.engines.opened import IDLE_S
+from services.vector.engines.promotion import promote
 from services.vector.engines.snapshots import Snapshots
 from services.vector.filters import check_filter
 from services.vector.model import (
@@ -244,6 +245,8 @@ class EmbeddedVectorStorage:
                 embedding=embedding,
             )
         )
+        if row.member != layout.OWN:
+            await promote(self._core, *place)
         return Upserted(
             record_ids=batch.record_ids, revision=change.revision, replaced_count=change.count
         )
@@ -484,6 +487,20 @@ class EmbeddedVectorStorage:
         return await self._core.store.write(
             lambda txn: places.configure_tenant(txn, tenant, isolation)
         )
+
+    def isolation(self, tenant: str) -> Isolation:
+        """How a tenant is kept apart."""
+        with self._core.store.read() as view:
+            return reads.isolation(view, tenant)
+
+    def tenants_with(self, isolation: Isolation) -> list[str]:
+        """The tenants that are kept apart so."""
+        with self._core.store.read() as view:
+            return [
+                key.decode()
+                for key, value in view.scan(layout.TENANTS, b"")
+                if value == isolation.value.encode()
+            ]
 
     async def sweep(self, limit: int = 500) -> int:
         """Remove what has expired, what no history reaches, and what belongs to nothing."""
