@@ -214,6 +214,11 @@ def test_every_way_to_nest_counts(wrap):
         (Condition("a", Moment()), "filter.time"),
         (Condition("a", Range(gte=b"a")), "filter.range.gte"),
         (Condition("a", Range(lt=[1])), "filter.range.lt"),
+        (Condition("a", Range(lt=float("nan"))), "filter"),
+        (Condition("a", Range(gte=0, lt=float("inf"))), "filter"),
+        (Condition("a", Equals(float("nan"))), "filter"),
+        (Condition("a", In((1, float("-inf")))), "filter"),
+        (Condition("a", Except(([{"b": float("nan")}],))), "filter"),
         (Condition("a", Equals(None)), "filter.equals"),
         (Condition("a", In((1, None))), "filter.in"),
         (Condition("a", Range()), "filter.range"),
@@ -245,7 +250,11 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xy"), inner),
     max_leaves=5,
 )
-bounds = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=2)
+bounds = (
+    st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=2)
+)
 tests = (
     anything.filter(lambda value: value is not None).map(Equals)
     | st.lists(anything.filter(lambda value: value is not None)).map(tuple).map(In)
