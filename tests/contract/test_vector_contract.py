@@ -11,6 +11,7 @@ import pytest
 
 from services.common.clock import FakeClock
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
+from services.vector.engines.isolated import IsolatedVectorStorage
 from services.vector.engines.memory import MemoryVectorStorage
 from services.vector.model import Isolation
 from services.vector.storage import Capability, VectorStorage
@@ -48,9 +49,15 @@ async def _memory(path, clock):
 
 
 def _embedded(threshold, isolation, kind=EmbeddedVectorStorage):
+    def open_own(path):
+        return open_store(path, on_fatal=_fatal, sync=False)
+
     async def make(path, clock):
-        store = open_store(path, on_fatal=_fatal, sync=False)
-        storage = kind(store, clock, exact_threshold=threshold)
+        storage = IsolatedVectorStorage(
+            open_own(path),
+            open_own=open_own,
+            make=lambda store: kind(store, clock, exact_threshold=threshold),
+        )
         for tenant in TENANTS:
             await storage.configure_tenant(tenant, isolation)
         return storage

@@ -1,8 +1,7 @@
 """`make bench-vector`: what is asked of the vector service, each a ratio in one run.
 
-One data set for all (`corpus`). Ours runs as the four processes do; beside it run usearch, faiss and
-hnswlib in this process, and other engines where they are installed (`peers`). Writes
-`docs/benchmarks/vector.md`.
+One data set for all (`corpus`). Ours runs as the four processes do; beside it runs usearch in this
+process.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from llmspell.v1 import types_pb2, vector_admin_pb2, vector_admin_pb2_grpc, vect
 from llmspell.v1 import vector_pb2_grpc as stubs
 from usearch.index import Index
 
-from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 from services.common.clock import SystemClock
+from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 from services.common.processes import running
 from tests.integration.deployment import free_port
 from tests.performance.corpus import corpus

@@ -86,7 +86,7 @@ class IsolatedVectorStorage:
         embedding: EmbeddingIdentity | None = None,
         settings: CollectionSettings = _DEFAULTS,
     ) -> tuple[Collection, int]:
-        """Make a collection; what was made, and the revision. A shadow's role is then `incoming`."""
+        """Make a collection."""
         async with self._of(tenant) as storage:
             return await storage.create_collection(
                 tenant,
@@ -136,7 +136,7 @@ class IsolatedVectorStorage:
         record_ttl_ns: int | None = None,
         ttl_ns: int | None = None,
     ) -> tuple[ScopeSettings, int]:
-        """Change a scope's settings; None leaves as it is, 0 takes away. They outlive collections."""
+        """Change a scope's settings."""
         async with self._of(tenant) as storage:
             return await storage.configure_scope(
                 tenant, scope, record_ttl_ns=record_ttl_ns, ttl_ns=ttl_ns
@@ -165,7 +165,7 @@ class IsolatedVectorStorage:
         row_filter: Filter | None = None,
         embedding: EmbeddingIdentity | None = None,
     ) -> Upserted:
-        """Write records, all or none; they are durable and searchable when this returns."""
+        """Write records, all or none."""
         async with self._of(tenant) as storage:
             return await storage.upsert(
                 tenant,
