@@ -50,6 +50,8 @@ class Method:
     """Whether it makes sense without a tenant."""
     streams: bool
     """Whether its answer is a stream."""
+    request_streams: bool
+    """Whether its request is a stream; its answer then is one too."""
     descriptor: MethodDescriptor
     """The whole of it."""
 
@@ -71,6 +73,7 @@ def _method(service: str, descriptor: MethodDescriptor) -> Method:
         permission=access.permission,
         tenantless=access.tenantless,
         streams=descriptor.server_streaming,
+        request_streams=descriptor.client_streaming,
         descriptor=descriptor,
     )
 

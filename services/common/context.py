@@ -46,6 +46,9 @@ class CallContext:
     """Such as `state.read`; `*` is all of them."""
     any_tenant: bool = False
     """Whether the principal may act for every tenant."""
+    row_filter: bytes = b""
+    """A serialised Filter of the contract: records that do not match do not exist for the caller.
+    Empty: there is no such rule."""
     request_id: str = ""
     """The same in every log line of the call, and in its answer."""
     expires_ns: int = 0

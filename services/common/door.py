@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any, NoReturn, Protocol
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _UNREAD_S = 30.0
 """How long a caller may leave a stream unread before it loses its place."""
+_SILENT_S = 60.0
+"""How long a caller's own stream may be silent before it loses its place."""
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -94,6 +96,8 @@ class Door(grpc.aio.ServerInterceptor):
         refusal = await call.admit()
         if refusal is not None:
             return grpc.stream_unary_rpc_method_handler(refusal)
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(call.exchange)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(call.stream)
         return grpc.unary_unary_rpc_method_handler(call.unary)
@@ -186,11 +190,51 @@ class _Call:
         except Exception as error:  # noqa: BLE001  (every error becomes a status here)
             await self._abort(servicer_context, error)
 
+    async def exchange(self, messages: Any, servicer_context: Any) -> None:
+        """A stream in both directions.
+
+        A message is read when the handler asks for it, and the handler goes on when its answer was
+        taken: a caller who leaves answers unread is not read from either.
+        """
+        try:
+            with self._door.room():
+                self._begin(servicer_context)
+                requests = self._requests(messages)
+                answers = self._handler.stream_stream(requests, servicer_context)
+                async with aclosing(requests), aclosing(answers):
+                    async for answer in answers:
+                        await _write(servicer_context, self._bytes(answer))
+        except Exception as error:  # noqa: BLE001  (every error becomes a status here)
+            await self._abort(servicer_context, error)
+
+    async def _requests(self, messages: Any) -> AsyncGenerator[Any, None]:
+        """The messages as they come; one that does not come gives up the stream's place."""
+        messages = aiter(messages)
+        while True:
+            try:
+                async with asyncio.timeout(_SILENT_S):
+                    raw = await anext(messages)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise ServiceError(
+                    Reason.DEADLINE_EXCEEDED,
+                    f"No message came for {_SILENT_S:g} seconds.",
+                    limit=_SILENT_S,
+                ) from None
+            yield self._parse(raw)
+
     def _enter(self, raw: bytes, servicer_context: Any) -> Any:
-        _check_size(raw)
+        self._begin(servicer_context)
+        return self._parse(raw)
+
+    def _begin(self, servicer_context: Any) -> None:
         assert self._context is not None
         set_context(self._context)
         servicer_context.set_trailing_metadata(((REQUEST_ID_KEY, self._request_id),))
+
+    def _parse(self, raw: bytes) -> Any:
+        _check_size(raw)
         parse = self._handler.request_deserializer
         if parse is None:  # the relay passes bytes on
             return raw

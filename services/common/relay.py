@@ -6,7 +6,8 @@ message, so a new RPC needs no line here. Deadline, cancellation and error detai
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -54,6 +55,12 @@ class Upstream:
         """A callable for a method that answers with a stream."""
         if path not in self._calls:
             self._calls[path] = self.channel.unary_stream(path)
+        return self._calls[path]
+
+    def exchange(self, path: str) -> Any:
+        """A callable for a method that takes a stream and answers with one."""
+        if path not in self._calls:
+            self._calls[path] = self.channel.stream_stream(path)
         return self._calls[path]
 
     async def close(self) -> None:
@@ -109,6 +116,40 @@ class Relay:
         finally:
             call.cancel()
 
+    async def exchange(
+        self,
+        method: Method,
+        requests: AsyncIterator[bytes],
+        context: CallContext,
+        *,
+        timeout_s: float,
+    ) -> AsyncGenerator[bytes, None]:
+        """A stream in both directions. One message is on its way at a time, so nothing piles up.
+
+        Raises:
+            ServiceError: what the other process answered; SERVICE_UNAVAILABLE where it is away.
+        """
+        upstream = self._routes[method.service]
+        metadata = self._metadata(context, timeout_s)
+        failure: list[BaseException] = []
+        call = upstream.exchange(method.path)(timeout=timeout_s, metadata=metadata)
+        sending = asyncio.create_task(_send(call, requests, failure))
+        try:
+            async for answer in call:
+                yield answer
+            if failure:
+                raise failure[0]
+        except grpc.aio.AioRpcError as error:
+            raise _service_error(error, upstream) from None
+        except asyncio.CancelledError:
+            if failure:  # the request's own stream failed, and ended the call
+                raise failure[0] from None
+            raise
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            call.cancel()
+
     def _metadata(self, context: CallContext, timeout_s: float) -> tuple[tuple[str, bytes]]:
         sealed = self._seal.seal(context, lifetime_s=timeout_s + CONTEXT_SECONDS_PAST_DEADLINE)
         return ((METADATA_KEY, sealed),)
@@ -141,9 +182,33 @@ class RelayHandler(grpc.GenericRpcHandler):
                 async for answer in answers:
                     yield answer
 
+        async def exchange(
+            requests: AsyncIterator[bytes], servicer_context: Any
+        ) -> AsyncGenerator[bytes, None]:
+            timeout_s = remaining_s(servicer_context) or DEADLINE_SECONDS_MAX
+            answers = self._relay.exchange(method, requests, current_context(), timeout_s=timeout_s)
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+
+        if method.request_streams:
+            return grpc.stream_stream_rpc_method_handler(exchange)
         if method.streams:
             return grpc.unary_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(unary)
+
+
+async def _send(call: Any, requests: AsyncIterator[bytes], failure: list[BaseException]) -> None:
+    """Pass messages on, each once the one before it was taken."""
+    try:
+        async for request in requests:
+            await call.write(request)
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        return  # the call has ended; whoever reads its answers has the reason
+    except ServiceError as error:
+        failure.append(error)
+        call.cancel()
 
 
 def remaining_s(servicer_context: Any) -> float | None:

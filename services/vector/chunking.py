@@ -18,12 +18,15 @@ from typing import Final, NamedTuple
 from services.common.errors import field_invalid, limit_exceeded
 from services.common.limits import CHUNK_CHARACTERS_MAX, CHUNKS_MAX
 from services.vector.sentences import LAST_SENTENCE_END, sentences
+from services.vector.structure import LANGUAGES, code_spans, markdown_spans
 
 CHARACTERS_DEFAULT: Final = 512
 TOKENS_DEFAULT: Final = 128
 TOKENS_MIN: Final = 8
 TOKENS_MAX: Final = 254
 """What the local model reads of a text beside its two marks (`embedding.local.TOKENS_MAX`)."""
+STRUCTURED_MIN: Final = 32
+"""Characters: smaller pieces of Markdown and code would be cut in the middle of words."""
 OVERLAP_SHARE: Final = 8
 """The overlap is one eighth of the size where none is given."""
 
@@ -37,6 +40,8 @@ class ChunkUnit(StrEnum):
     CHARACTERS = "characters"
     SENTENCES = "sentences"
     TOKENS = "tokens"
+    MARKDOWN = "markdown"
+    CODE = "code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Chunking:
     """Characters or tokens in a chunk at most."""
     overlap: int
     """Characters or tokens that a chunk repeats of the one before it at most."""
+    language: str = ""
+    """Of program text, one of `structure.LANGUAGES`; empty: not known."""
 
 
 class _Piece(NamedTuple):
@@ -75,23 +82,35 @@ class _Piece(NamedTuple):
 
 
 def choose_chunking(
-    unit: ChunkUnit = ChunkUnit.CHARACTERS, size: int = 0, overlap: int | None = None
+    unit: ChunkUnit = ChunkUnit.CHARACTERS,
+    size: int = 0,
+    overlap: int | None = None,
+    language: str = "",
 ) -> Chunking:
-    """Fill what is left out: size 0 means 512 characters or 128 tokens, overlap an eighth of it.
+    """Fill what is left out: size 0 means 512 characters or 128 tokens.
+
+    An overlap that is None means an eighth of the size, and nothing for Markdown and code.
 
     Raises:
         ServiceError: FIELD_INVALID where size or overlap is outside its range.
     """
     by_tokens = unit is ChunkUnit.TOKENS
+    structured = unit in {ChunkUnit.MARKDOWN, ChunkUnit.CODE}
     least, most = (TOKENS_MIN, TOKENS_MAX) if by_tokens else (1, CHUNK_CHARACTERS_MAX)
+    least = STRUCTURED_MIN if structured else least
     size = size or (TOKENS_DEFAULT if by_tokens else CHARACTERS_DEFAULT)
     if not least <= size <= most:
         what = "tokens" if by_tokens else "characters"
         raise field_invalid("chunking.size", f"must be {least} to {most} {what}")
-    overlap = size // OVERLAP_SHARE if overlap is None else overlap
+    if overlap is None:
+        overlap = 0 if structured else size // OVERLAP_SHARE
     if not 0 <= overlap < size:
         raise field_invalid("chunking.overlap", f"must be 0 to {size - 1}, below the size")
-    return Chunking(unit, size, overlap)
+    if language and (unit is not ChunkUnit.CODE or language not in LANGUAGES):
+        raise field_invalid(
+            "chunking.language", f"must be one of {', '.join(LANGUAGES)}, with the unit code"
+        )
+    return Chunking(unit, size, overlap, language)
 
 
 def chunk_text(
@@ -106,6 +125,8 @@ def chunk_text(
       then count as sentences. As many whole ones are repeated as fit into the overlap.
     - tokens: as many whole words as fit, likewise repeated. Only a long run without spaces is cut.
       No chunk has more than 8 192 characters, however few its tokens.
+    - markdown: at headings, then blocks, then sentences, as much as fits.
+    - code: between definitions, then statements, as much as fits.
 
     Args:
         text: What to cut.
@@ -130,6 +151,10 @@ def _spans(text: str, chunking: Chunking, token_spans: TokenSpans) -> Iterator[S
         return _pack(_words(text, size, overlap, token_spans(text)), size, overlap)
     if chunking.unit is ChunkUnit.SENTENCES:
         return _pack(_sentence_pieces(text, size, overlap), size, overlap)
+    if chunking.unit is ChunkUnit.MARKDOWN:
+        return markdown_spans(text, size, overlap)
+    if chunking.unit is ChunkUnit.CODE:
+        return code_spans(text, size, overlap, chunking.language)
     return _windows(text, (0, len(text)), size, overlap)
 
 

@@ -1,4 +1,4 @@
-"""Documents in, passages out, over any VectorStorage: chunk, embed, store, retrieve.
+"""Documents in, over any VectorStorage: chunk, embed, store. `retrieval` gets passages out.
 
 A chunk is a record named `DOCUMENT#NUMBER`, so a document's records are found by prefix and
 replaced in one step when it is ingested again. `%` and `#` in a document's id are escaped, so that
@@ -8,6 +8,7 @@ no document's prefix is another's beginning.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
@@ -15,7 +16,6 @@ from urllib.parse import unquote
 from blake3 import blake3
 
 from services.common.errors import (
-    Reason,
     ServiceError,
     field_invalid,
     limit_exceeded,
@@ -26,27 +26,31 @@ from services.common.limits import (
     DOCUMENT_BYTES_MAX,
     DOCUMENT_ID_BYTES_MAX,
     DOCUMENTS_MAX,
-    QUERY_TEXT_BYTES_MAX,
 )
-from services.vector.checks import check_collection_id, check_settings
-from services.vector.chunking import Chunk, Chunking, chunk_text
+from services.vector.checks import check_collection_id
+from services.vector.chunking import Chunk, Chunking, ChunkUnit, chunk_text
 from services.vector.embedding.cache import CachedProvider, EmbeddingCache
 from services.vector.embedding.provider import EmbeddingProvider, Providers
 from services.vector.model import (
     Collection,
+    CollectionChanges,
+    CollectionSettings,
     Deleted,
-    Exactness,
     Filter,
-    Hit,
+    Mask,
     Metric,
     NewRecord,
-    Query,
+    Record,
     Value,
 )
-from services.vector.refusals import embedding_mismatch
 from services.vector.storage import VectorStorage
+from services.vector.structure import language_of
 
 DEFAULT_COLLECTION = "documents"
+Place = tuple[str, str, str]
+"""Tenant, scope and collection."""
+
+_HEADS = Mask(text=False)
 _THREAD_FROM_CHARACTERS = 20_000
 _ID_DIGITS = 32
 
@@ -75,37 +79,13 @@ class Ingested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What to look for."""
+class DocumentSummary:
+    """One document, without its text."""
 
-    text: str
-    provider: str = ""
-    """Empty: the one that made the collection's vectors."""
-    filter: Filter | None = None
-    limit: int = 10
-    score_threshold: float | None = None
-    exactness: Exactness = Exactness.AUTO
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """A piece of a document that was found."""
-
-    record_id: str
     document_id: str
-    chunk_index: int
-    text: str
-    score: float
+    chunk_count: int
     metadata: dict[str, Value]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retrieved:
-    """Passages, best first."""
-
-    passages: list[Passage]
-    exact: bool
-    revision: int
+    ingest_time_ns: int
 
 
 class Rag:
@@ -125,6 +105,7 @@ class Rag:
         *,
         chunking: Chunking,
         provider: str = "",
+        row_filter: Filter | None = None,
     ) -> Ingested:
         """Store documents, all or none; one that was there under the same id is replaced.
 
@@ -134,31 +115,187 @@ class Rag:
                 Nothing was written.
         """
         _check_documents(documents)
-        embedder = self._embedder(tenant, provider)
-        collection_id = _collection(collection_id)
+        place = (tenant, scope, collection_name(collection_id))
+        embedder = await self._embedder(place, provider)
+        cut = await _chunk_all(_named(documents), chunking, embedder)
+        return await self._store(place, cut, embedder, row_filter)
+
+    async def ingest_changed(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        documents: Sequence[Document],
+        *,
+        chunking: Chunking,
+        provider: str = "",
+        row_filter: Filter | None = None,
+    ) -> tuple[Ingested, int]:
+        """The same, but for documents that are there unchanged; how many those are comes second.
+
+        A document with a time to live is always written.
+        """
+        _check_documents(documents)
+        place = (tenant, scope, collection_name(collection_id))
+        embedder = await self._embedder(place, provider)
+        cut = await _chunk_all(_named(documents), chunking, embedder)
+        new = [each for each in cut if not await self._is_there(place, each)]
+        if not new:
+            revision = await self._storage.records_revision(*place)
+            return Ingested(
+                document_ids=[], chunk_count=0, token_count=0, cached_count=0, revision=revision
+            ), len(cut)
+        return await self._store(place, new, embedder, row_filter), len(cut) - len(new)
+
+    async def list_documents(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        *,
+        limit: int,
+        after: str = "",
+        where: Filter | None = None,
+    ) -> tuple[list[DocumentSummary], str | None, int]:
+        """Documents in order of id behind a cursor, the next cursor, and the revision."""
+        place = (tenant, scope, collection_name(collection_id))
+        found: list[DocumentSummary] = []
+        while True:
+            page = await self._storage.list_records(
+                *place, limit=1, after=after, where=where, mask=Mask(text=False)
+            )
+            if not page.records:
+                if page.cursor is None:
+                    return found, None, page.revision
+                after = page.cursor
+                continue
+            if len(found) == limit:
+                return found, after, page.revision
+            first = page.records[0]
+            document_id, _ = split_record_id(first.record_id)
+            found.append(await self._summary(place, document_id, where))
+            after = prefix_of(document_id) + "\U0010ffff"
+
+    async def _summary(
+        self, place: Place, document_id: str, where: Filter | None
+    ) -> DocumentSummary:
+        prefix, after, count = prefix_of(document_id), "", 0
+        first: Record | None = None
+        while True:
+            page = await self._storage.list_records(
+                *place, limit=1000, after=after, where=where, mask=_HEADS, prefix=prefix
+            )
+            count += len(page.records)
+            first = first or (page.records[0] if page.records else None)
+            if page.cursor is None:
+                break
+            after = page.cursor
+        assert first is not None
+        return DocumentSummary(
+            document_id=document_id,
+            chunk_count=count,
+            metadata=first.metadata,
+            ingest_time_ns=first.ingest_time_ns,
+        )
+
+    async def delete(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        document_ids: Sequence[str],
+        *,
+        row_filter: Filter | None = None,
+    ) -> Deleted:
+        """Remove documents with all their chunks; what is not there counts 0."""
+        for position, document_id in enumerate(document_ids):
+            _check_id(document_id, f"document_ids[{position}]")
+        return await self._storage.delete_prefixes(
+            tenant,
+            scope,
+            collection_name(collection_id),
+            [prefix_of(document_id) for document_id in document_ids],
+            row_filter=row_filter,
+        )
+
+    async def ensure_collection(
+        self,
+        tenant: str,
+        scope: str,
+        collection_id: str,
+        *,
+        provider: str,
+        settings: CollectionSettings,
+    ) -> tuple[Collection, int]:
+        """Make a collection for documents; one that is there keeps all but its times to live.
+
+        Raises:
+            ServiceError: EMBEDDING_MISMATCH, and what `VectorStorage.create_collection` raises.
+        """
+        place = (tenant, scope, collection_name(collection_id))
+        embedder = self._providers.choose(provider)
+        found = await self._storage.ensure_collection(
+            *place, metric=Metric.COSINE, embedding=embedder.identity, settings=settings
+        )
+        if settings.default_ttl_ns is None and settings.ttl_ns is None:
+            return found
+        changes = CollectionChanges(default_ttl_ns=settings.default_ttl_ns, ttl_ns=settings.ttl_ns)
+        return await self._storage.update_collection(*place, changes)
+
+    async def _embedder(self, place: Place, provider: str) -> EmbeddingProvider:
+        """The provider that was named, else the collection's, else the default."""
+        if not provider:
+            with contextlib.suppress(ServiceError):
+                found, _ = await self._storage.get_collection(*place)
+                held = found.embedding.provider if found.embedding else ""
+                provider = held if held in self._providers.by_name else ""
+        chosen = self._providers.choose(provider)
         # Before the work of embedding, so that a mismatch costs nothing.
         await self._storage.ensure_collection(
-            tenant, scope, collection_id, metric=Metric.COSINE, embedding=embedder.identity
+            *place, metric=Metric.COSINE, embedding=chosen.identity
         )
-        ids = [document.document_id or _id_of(document.text) for document in documents]
-        chunks = await _chunk_all(documents, chunking, embedder)
-        embedded = await embedder.embed([chunk.text for pieces in chunks for chunk in pieces])
+        return CachedProvider(chosen, self._cache, tenant=place[0])
+
+    async def _is_there(self, place: Place, cut: _Cut) -> bool:
+        """Whether a document's chunks are stored just so."""
+        if cut.document.ttl_ns is not None:
+            return False
+        ids = [f"{prefix_of(cut.document.document_id)}{n}" for n in range(len(cut.chunks) + 1)]
+        found, _ = await self._storage.get(*place, ids)
+        told = [(each.text, each.metadata, each.event_time_ns) for each in found]
+        document = cut.document
+        return told == [
+            (chunk.text, document.metadata, document.event_time_ns) for chunk in cut.chunks
+        ]
+
+    async def _store(
+        self,
+        place: Place,
+        cut: Sequence[_Cut],
+        embedder: EmbeddingProvider,
+        row_filter: Filter | None,
+    ) -> Ingested:
+        embedded = await embedder.embed([chunk.text for each in cut for chunk in each.chunks])
         vectors = iter(embedded.vectors)
         records = [
             NewRecord(
-                record_id=f"{_prefix(document_id)}{chunk.index}",
+                record_id=f"{prefix_of(each.document.document_id)}{chunk.index}",
                 vector=next(vectors),
-                metadata=document.metadata,
+                metadata=each.document.metadata,
                 text=chunk.text,
-                event_time_ns=document.event_time_ns,
-                ttl_ns=document.ttl_ns,
+                event_time_ns=each.document.event_time_ns,
+                ttl_ns=each.document.ttl_ns,
             )
-            for document_id, document, pieces in zip(ids, documents, chunks, strict=True)
-            for chunk in pieces
+            for each in cut
+            for chunk in each.chunks
         ]
-        prefixes = [_prefix(document_id) for document_id in dict.fromkeys(ids)]
+        ids = [each.document.document_id for each in cut]
         written = await self._storage.upsert(
-            tenant, scope, collection_id, records, replace_prefixes=prefixes
+            *place,
+            records,
+            replace_prefixes=[prefix_of(document_id) for document_id in dict.fromkeys(ids)],
+            row_filter=row_filter,
+            embedding=embedder.identity,
         )
         return Ingested(
             document_ids=ids,
@@ -168,82 +305,51 @@ class Rag:
             revision=written.revision,
         )
 
-    async def retrieve(
-        self, tenant: str, scope: str, collection_id: str, question: Question
-    ) -> Retrieved:
-        """The passages nearest to a text.
 
-        The default collection counts as empty where nothing was ingested into it yet.
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    document: Document
+    chunks: list[Chunk]
 
-        Raises:
-            ServiceError: FIELD_REQUIRED, LIMIT_EXCEEDED, COLLECTION_NOT_FOUND, EMBEDDING_MISMATCH,
-                PROVIDER_UNAVAILABLE, and what `VectorStorage.search` raises.
-        """
-        _check_question(question.text)
-        query = Query(
-            vectors=(),
-            filter=question.filter,
-            limit=question.limit,
-            score_threshold=question.score_threshold,
-            exactness=question.exactness,
-        )
-        check_settings(query)
-        collection_id = _collection(collection_id)
-        try:
-            collection, revision = await self._storage.get_collection(tenant, scope, collection_id)
-        except ServiceError as error:
-            absent = error.reason == Reason.COLLECTION_NOT_FOUND
-            if absent and collection_id == DEFAULT_COLLECTION:
-                stats = await self._storage.stats(tenant, scope)
-                return Retrieved(passages=[], exact=True, revision=stats.revision)
-            raise
-        made_by = collection.embedding.provider if collection.embedding else ""
-        embedder = self._embedder(tenant, question.provider or made_by)
-        _check_identity(collection, embedder)
-        embedded = await embedder.embed([question.text])
-        query = replace(query, vectors=[embedded.vectors[0]])
-        [result] = await self._storage.search(tenant, scope, collection.collection_id, query)
-        return Retrieved(
-            passages=[_passage(hit) for hit in result.hits],
-            exact=result.exact,
-            revision=max(result.revision, revision),
-        )
 
-    async def delete(
-        self, tenant: str, scope: str, collection_id: str, document_ids: Sequence[str]
-    ) -> Deleted:
-        """Remove documents with all their chunks; what is not there counts 0."""
-        for position, document_id in enumerate(document_ids):
-            _check_id(document_id, f"document_ids[{position}]")
-        prefixes = [_prefix(document_id) for document_id in document_ids]
-        return await self._storage.delete_prefixes(
-            tenant, scope, _collection(collection_id), prefixes
-        )
-
-    def _embedder(self, tenant: str, provider: str) -> EmbeddingProvider:
-        return CachedProvider(self._providers.choose(provider), self._cache, tenant=tenant)
+def _named(documents: Sequence[Document]) -> list[Document]:
+    """Documents with an id each."""
+    return [
+        each if each.document_id else replace(each, document_id=_id_of(each.text))
+        for each in documents
+    ]
 
 
 async def _chunk_all(
     documents: Sequence[Document], chunking: Chunking, embedder: EmbeddingProvider
-) -> list[list[Chunk]]:
+) -> list[_Cut]:
     """The chunks of each document; off the event loop where there is much to cut."""
 
-    def cut() -> list[list[Chunk]]:
-        found: list[list[Chunk]] = []
+    def cut() -> list[_Cut]:
+        found: list[_Cut] = []
         room = CHUNKS_MAX
         for document in documents:
-            found.append(
-                chunk_text(
-                    document.text, chunking, token_spans=embedder.token_spans, chunks_max=room
-                )
+            chunks = chunk_text(
+                document.text,
+                _chunking_of(document, chunking),
+                token_spans=embedder.token_spans,
+                chunks_max=room,
             )
-            room -= len(found[-1])
+            found.append(_Cut(document, chunks))
+            room -= len(chunks)
         return found
 
     if sum(len(document.text) for document in documents) < _THREAD_FROM_CHARACTERS:
         return cut()
     return await asyncio.to_thread(cut)
+
+
+def _chunking_of(document: Document, chunking: Chunking) -> Chunking:
+    """How to cut this one: program text by its own language."""
+    if chunking.unit is not ChunkUnit.CODE:
+        return chunking
+    told = document.metadata.get("language")
+    return replace(chunking, language=language_of(chunking.language, told, document.document_id))
 
 
 def _check_documents(documents: Sequence[Document]) -> None:
@@ -267,44 +373,26 @@ def _check_id(document_id: str, name: str) -> None:
         raise required(name)
     if any(ord(character) < ord(" ") or character == "\x7f" for character in document_id):
         raise field_invalid(name, "must not hold control characters")
-    size = len(_prefix(document_id).encode())
+    size = len(prefix_of(document_id).encode())
     if size > DOCUMENT_ID_BYTES_MAX:
         raise limit_exceeded(name, size, DOCUMENT_ID_BYTES_MAX, "bytes")
 
 
-def _collection(collection_id: str) -> str:
+def collection_name(collection_id: str) -> str:
     """The collection that is meant, with a name that one can have."""
     name = collection_id or DEFAULT_COLLECTION
     check_collection_id(name)
     return name
 
 
-def _check_question(text: str) -> None:
-    if not text or text.isspace():
-        raise required("text")
-    size = len(text.encode())
-    if size > QUERY_TEXT_BYTES_MAX:
-        raise limit_exceeded("text", size, QUERY_TEXT_BYTES_MAX, "bytes")
+def split_record_id(record_id: str) -> tuple[str, int]:
+    """Document and number of a chunk's record."""
+    escaped, _, number = record_id.rpartition("#")
+    return unquote(escaped), int(number) if number.isdecimal() else 0
 
 
-def _check_identity(collection: Collection, embedder: EmbeddingProvider) -> None:
-    if collection.embedding != embedder.identity:
-        raise embedding_mismatch(collection.collection_id, collection.embedding, embedder.identity)
-
-
-def _passage(hit: Hit) -> Passage:
-    escaped, _, number = hit.record.record_id.rpartition("#")
-    return Passage(
-        record_id=hit.record.record_id,
-        document_id=unquote(escaped),
-        chunk_index=int(number) if number.isdecimal() else 0,
-        text=hit.record.text,
-        score=hit.score,
-        metadata=hit.record.metadata,
-    )
-
-
-def _prefix(document_id: str) -> str:
+def prefix_of(document_id: str) -> str:
+    """What the ids of a document's records begin with."""
     return document_id.replace("%", "%25").replace("#", "%23") + "#"
 
 

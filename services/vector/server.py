@@ -7,7 +7,12 @@ import logging
 from pathlib import Path
 
 import grpc
-from llmspell.v1 import process_pb2_grpc, rag_pb2_grpc, vector_pb2_grpc
+from llmspell.v1 import (
+    process_pb2_grpc,
+    rag_pb2_grpc,
+    vector_admin_pb2_grpc,
+    vector_pb2_grpc,
+)
 
 from services.common.clock import SystemClock
 from services.common.context import Seal, derive_key, read_key
@@ -29,12 +34,16 @@ from services.vector.embedding.provider import (
 )
 from services.vector.engines import open_engine
 from services.vector.rag import Rag
+from services.vector.reembed import Reembedder
+from services.vector.retrieval import Retriever
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
+from services.vector.servicers.vector_admin import VectorAdminServicer
 
 log = logging.getLogger(__name__)
 
 VECTOR_SERVICE = "llmspell.v1.VectorService"
+ADMIN_SERVICE = "llmspell.v1.VectorAdminService"
 RAG_SERVICE = "llmspell.v1.RagService"
 
 
@@ -51,11 +60,20 @@ async def build(settings: Settings) -> Parts:
         exact_threshold=mine.exact_threshold,
     )
     storage = engine.storage
+    reembedder = Reembedder(storage, providers, engine.embeddings, clock)
 
     def register(server: grpc.aio.Server) -> None:
         vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))
         vector_pb2_grpc.add_VectorServiceServicer_to_server(vectors, server)
-        rag = RagServicer(Rag(storage, providers, engine.embeddings), providers)
+        admin = VectorAdminServicer(storage)
+        vector_admin_pb2_grpc.add_VectorAdminServiceServicer_to_server(admin, server)
+        rag = RagServicer(
+            Rag(storage, providers, engine.embeddings),
+            Retriever(storage, providers, engine.embeddings),
+            reembedder,
+            providers,
+            PageTokens(derive_key(key, "document pages")),
+        )
         rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server)
         process = ProcessServicer("vector", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
@@ -68,11 +86,12 @@ async def build(settings: Settings) -> Parts:
         listen=mine.listen,
         door=Door(SealedContext(Seal(key, clock)), counts, calls_at_once=mine.calls_at_once),
         register=register,
-        services=(VECTOR_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
+        services=(VECTOR_SERVICE, ADMIN_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
         background=(
             lambda: sweep_forever(storage, mine.sweep_interval_s),
             lambda: _warm_up(providers),
+            reembedder.run,
         ),
         close=close,
     )

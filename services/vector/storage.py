@@ -108,7 +108,7 @@ class VectorStorage(Protocol):
     async def update_collection(
         self, tenant: str, scope: str, collection_id: str, changes: CollectionChanges
     ) -> tuple[Collection, int]:
-        """Change settings; the collection as it is then. What is kept of history is not extended.
+        """Change settings; the collection as it is then. A wider history begins with the change.
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, LIMIT_EXCEEDED, FIELD_INVALID.
@@ -145,6 +145,7 @@ class VectorStorage(Protocol):
         *,
         replace_prefixes: Sequence[str] = (),
         row_filter: Filter | None = None,
+        embedding: EmbeddingIdentity | None = None,
     ) -> Upserted:
         """Write records, all or none; they are durable and searchable when this returns.
 
@@ -152,7 +153,8 @@ class VectorStorage(Protocol):
         Records whose id begins with one of `replace_prefixes` are removed in the same step, before
         the new ones are written. The number of records is not limited here. Where there is a
         `row_filter`, each new record must match it, and none that exists and does not match is
-        replaced or removed (PERMISSION_DENIED).
+        replaced or removed (PERMISSION_DENIED). Where an `embedding` is given, the collection must
+        have it at the moment of writing (EMBEDDING_MISMATCH).
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, DIMENSION_MISMATCH, VECTOR_NOT_FINITE, VECTOR_ZERO,
@@ -214,11 +216,12 @@ class VectorStorage(Protocol):
 
         All in one step; how many. Vector, text and times stay; the revision and, for the history,
         the ingestion time are new. Expired records are not touched. Records that `row_filter` does
-        not let through count as not there, and none may leave it by the change (FIELD_INVALID).
+        not let through count as not there; a change by which one would leave it is refused.
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, FILTER_INVALID, LIMIT_EXCEEDED (metadata that
-                becomes too large, or more than UPDATE_MATCHES_MAX matches), FIELD_INVALID.
+                becomes too large, or more than UPDATE_MATCHES_MAX matches), FIELD_INVALID,
+                PERMISSION_DENIED. Nothing was changed.
         """
 
     async def delete(
@@ -354,6 +357,9 @@ class VectorStorage(Protocol):
         Raises:
             ServiceError: COLLECTION_NOT_FOUND.
         """
+
+    async def shadows(self) -> list[tuple[str, str, str]]:
+        """Tenant, scope and collection of every shadow whose role is `incoming`."""
 
     async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
         """How this tenant is to be kept apart; one that has collections stays as it is."""

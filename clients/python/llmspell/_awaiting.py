@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -13,7 +14,15 @@ import grpc.aio
 
 from llmspell import _health
 from llmspell._channel import open_aio_channel, resolve, restate
-from llmspell._contract import Call, Page, method_of, next_page
+from llmspell._contract import (
+    Call,
+    Exchange,
+    Page,
+    method_of,
+    method_of_kind,
+    next_page,
+    watched,
+)
 from llmspell.errors import NotFound, from_rpc
 
 T = TypeVar("T")
@@ -135,6 +144,26 @@ class AsyncCaller:
             if not page.next_token:
                 return
             call = next_page(call, page.next_token)
+
+    async def _exchange(self, exchange: Exchange[T]) -> AsyncGenerator[T, None]:
+        """An answer for each request, in order; leaving it early ends the call."""
+        method = method_of_kind(exchange.kind)
+        send = self._channel.get().stream_stream(
+            method.path, exchange.kind.SerializeToString, method.response.FromString
+        )
+        broken: list[BaseException] = []
+        answers = send(watched(exchange.requests, broken), metadata=self._connection.metadata())
+        try:
+            async for answer in answers:
+                yield exchange.read(answer)
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            if broken:  # what the caller gave could not be read: that is what went wrong
+                raise broken[0] from None
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise from_rpc(error, self._connection.address) from None
+        finally:
+            answers.cancel()
 
     async def _stream(self, call: Call[T | None]) -> AsyncGenerator[T, None]:
         """What is read, without None; no deadline: the run's own limits end it."""

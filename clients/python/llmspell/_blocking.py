@@ -12,7 +12,15 @@ import grpc
 
 from llmspell import _health
 from llmspell._channel import open_channel, resolve, restate
-from llmspell._contract import Call, Page, method_of, next_page
+from llmspell._contract import (
+    Call,
+    Exchange,
+    Page,
+    method_of,
+    method_of_kind,
+    next_page,
+    watched,
+)
 from llmspell.errors import NotFound, from_rpc
 
 T = TypeVar("T")
@@ -112,6 +120,24 @@ class BlockingCaller:
             if not page.next_token:
                 return
             call = next_page(call, page.next_token)
+
+    def _exchange(self, exchange: Exchange[T]) -> Generator[T, None, None]:
+        """An answer for each request, in order; leaving it early ends the call."""
+        method = method_of_kind(exchange.kind)
+        send = self._channel.stream_stream(
+            method.path, exchange.kind.SerializeToString, method.response.FromString
+        )
+        broken: list[BaseException] = []
+        answers = send(watched(exchange.requests, broken), metadata=self._connection.metadata())
+        try:
+            for answer in answers:
+                yield exchange.read(answer)
+        except grpc.RpcError as error:
+            if broken:  # what the caller gave could not be read: that is what went wrong
+                raise broken[0] from None
+            raise from_rpc(error, self._connection.address) from None
+        finally:
+            answers.cancel()
 
     def _stream(self, call: Call[T | None]) -> Generator[T, None, None]:
         """What is read, without None; no deadline: the run's own limits end it."""

@@ -15,10 +15,26 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from llmspell.v1 import process_pb2, rag_pb2, script_pb2, state_pb2, tenant_pb2, vector_pb2
+from llmspell.v1 import (
+    process_pb2,
+    rag_pb2,
+    script_pb2,
+    state_pb2,
+    tenant_pb2,
+    vector_admin_pb2,
+    vector_pb2,
+)
 
 T = TypeVar("T")
-_FILES = (process_pb2, rag_pb2, script_pb2, state_pb2, tenant_pb2, vector_pb2)
+_FILES = (
+    process_pb2,
+    rag_pb2,
+    script_pb2,
+    state_pb2,
+    tenant_pb2,
+    vector_admin_pb2,
+    vector_pb2,
+)
 _REPEATABLE = (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
 
 
@@ -54,6 +70,18 @@ class Call(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange(Generic[T]):
+    """Requests that are sent one after the other, and how to read the answer to each."""
+
+    kind: type[Message]
+    """The requests' message class."""
+    requests: Iterator[Any]
+    """What to send; the next one is made when there is room for it."""
+    read: Callable[[Any], T]
+    """From an answer's message to what the caller gets."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """One page of a list."""
 
@@ -66,6 +94,20 @@ class Page(Generic[T]):
 def method_of(request: Message) -> Method:
     """The method whose request this is."""
     return METHODS[request.DESCRIPTOR.full_name]
+
+
+def method_of_kind(kind: type[Message]) -> Method:
+    """The method whose requests are of this class."""
+    return METHODS[kind.DESCRIPTOR.full_name]
+
+
+def watched(requests: Iterator[Any], broken: list[BaseException]) -> Iterator[Any]:
+    """The requests; where making one fails, that is noted, since gRPC would swallow it."""
+    try:
+        yield from requests
+    except Exception as error:
+        broken.append(error)
+        raise
 
 
 def next_page(call: Call[Page[T]], token: str) -> Call[Page[T]]:

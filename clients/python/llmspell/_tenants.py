@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from llmspell import types
 from llmspell._contract import Call, Page
+from llmspell._filters import to_filter
 from llmspell._values import from_timestamp
+from llmspell.errors import InvalidArgument
 from llmspell.types import ApiKey, Caller, CreatedKey, DeletedTenant, ProcessStatus, Tenant
-from llmspell.v1 import process_pb2
+from llmspell.v1 import process_pb2, vector_admin_pb2
 from llmspell.v1 import tenant_pb2 as pb
 
+_ISOLATIONS: dict[types.Isolation, vector_admin_pb2.Isolation] = {
+    "namespace": vector_admin_pb2.ISOLATION_NAMESPACE,
+    "database": vector_admin_pb2.ISOLATION_DATABASE,
+    "metadata": vector_admin_pb2.ISOLATION_METADATA,
+    "hybrid": vector_admin_pb2.ISOLATION_HYBRID,
+}
+_ISOLATION_NAMES: dict[int, types.Isolation] = {n: name for name, n in _ISOLATIONS.items()}
 
-def create_tenant(tenant_id: str, display_name: str) -> Call[Tenant]:
+
+def create_tenant(tenant_id: str, display_name: str, isolation: types.Isolation) -> Call[Tenant]:
     """Make a tenant."""
-    request = pb.CreateTenantRequest(tenant_id=tenant_id, display_name=display_name)
+    if isolation not in _ISOLATIONS:
+        raise InvalidArgument(
+            f"isolation must be one of {', '.join(_ISOLATIONS)}, not {isolation!r}.",
+            metadata={"field": "isolation"},
+        )
+    request = pb.CreateTenantRequest(
+        tenant_id=tenant_id, display_name=display_name, isolation=_ISOLATIONS[isolation]
+    )
     return Call(request, lambda answer: _tenant(answer.tenant))
 
 
@@ -33,9 +51,16 @@ def delete_tenant(tenant_id: str) -> Call[DeletedTenant]:
     return Call(pb.DeleteTenantRequest(tenant_id=tenant_id), _deleted_tenant)
 
 
-def create_key(tenant_id: str, roles: Iterable[str], display_name: str) -> Call[CreatedKey]:
+def create_key(
+    tenant_id: str, roles: Iterable[str], display_name: str, row_filter: types.Filter | None
+) -> Call[CreatedKey]:
     """Make a key."""
-    request = pb.CreateApiKeyRequest(tenant_id=tenant_id, roles=roles, display_name=display_name)
+    request = pb.CreateApiKeyRequest(
+        tenant_id=tenant_id,
+        roles=roles,
+        display_name=display_name,
+        row_filter=to_filter(row_filter),
+    )
     return Call(request, _created_key)
 
 
@@ -64,6 +89,7 @@ def _tenant(message: pb.Tenant) -> Tenant:
         tenant_id=message.tenant_id,
         display_name=message.display_name,
         create_time=from_timestamp(message, "create_time"),
+        isolation=_ISOLATION_NAMES.get(message.isolation, "namespace"),
     )
 
 
@@ -86,6 +112,7 @@ def _key(message: pb.ApiKey) -> ApiKey:
         roles=tuple(message.roles),
         display_name=message.display_name,
         create_time=from_timestamp(message, "create_time"),
+        row_filter=message.row_filter if message.HasField("row_filter") else None,
     )
 
 

@@ -124,15 +124,32 @@ def from_timestamp(message: Any, field: str) -> datetime | None:
     return stamp.ToDatetime(tzinfo=UTC)
 
 
-def to_duration(seconds: float | None, path: str) -> Duration | None:
+def to_duration(seconds: float | None, path: str, *, or_zero: bool = False) -> Duration | None:
     """A length of time; what is too long for its purpose is the service's to say."""
     if seconds is None:
         return None
-    if not 0 < seconds <= _SECONDS_MAX:  # NaN is not either
+    zero = or_zero and seconds == 0
+    if not (0 < seconds <= _SECONDS_MAX or zero):  # NaN is not either
         raise _invalid(path, f"must be more than 0 and at most {_SECONDS_MAX} seconds")
     duration = Duration()
     duration.FromNanoseconds(round(seconds * 1e9))
     return duration
+
+
+def from_duration(message: Any, field: str) -> float | None:
+    """A length of time in seconds, None where it is unset."""
+    if not message.HasField(field):
+        return None
+    duration: Duration = getattr(message, field)
+    return duration.seconds + duration.nanos / 1e9
+
+
+def uint32(value: SupportsIndex, path: str) -> int:
+    """A number that is not negative and fits the wire."""
+    number = int32(value, path)
+    if number < 0:
+        raise _invalid(path, "must not be negative")
+    return number
 
 
 def int32(value: SupportsIndex, path: str) -> int:

@@ -2,78 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from llmspell import types
-from llmspell._contract import Call, Page
+from llmspell._contract import Call, Exchange, Page
 from llmspell._filters import to_filter
+from llmspell._settings import (
+    from_hnsw,
+    mask,
+    metric_name,
+    metric_number,
+    search_options,
+    search_result,
+    to_hnsw,
+)
 from llmspell._values import (
+    from_duration,
     from_fields,
     from_timestamp,
     from_vector,
-    int32,
     to_duration,
     to_fields,
     to_timestamp,
     to_vector,
+    uint32,
 )
 from llmspell.errors import InvalidArgument
-from llmspell.types import Collection, Embedding, Hit, Metric, Record, SearchResult, VectorStats
+from llmspell.types import (
+    Collection,
+    Embedding,
+    Hit,
+    Progress,
+    Record,
+    ScopeSettings,
+    SearchResult,
+    VectorStats,
+)
 from llmspell.v1 import vector_pb2 as pb
 
-_METRICS: dict[Metric, pb.Metric] = {
-    "cosine": pb.METRIC_COSINE,
-    "dot": pb.METRIC_DOT,
-    "l2": pb.METRIC_L2,
-}
-_METRIC_NAMES = {number: name for name, number in _METRICS.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchSettings:
-    """What a search and a batch of searches have in common."""
-
-    k: int
-    """How many hits."""
-    where: types.Filter | None
-    """Only records that match."""
-    threshold: float | None
-    """Only hits with at least this score."""
-    exact: bool | None
-    """True: every record is looked at; False: the graph is used; None: the service chooses."""
-    expansion: int
-    """Width of the graph search; 0: the default."""
-    with_vectors: bool
-    """Return the vectors too."""
-    include_expired: bool
-    """Return expired records too."""
+IMPORT_RECORDS = 1000
+"""Records in one message of an import."""
+_IMPORT_BYTES = 4 * 1024 * 1024
 
 
 def create_collection(
-    collection: str, dimension: int, *, metric: Metric, scope: str
+    collection: str,
+    dimension: int,
+    *,
+    metric: types.Metric,
+    scope: str,
+    hnsw: types.Hnsw | None,
+    default_ttl_s: float | None,
+    history_s: float | None,
+    ttl_s: float | None,
 ) -> Call[Collection]:
     """Make a collection."""
-    if metric not in _METRICS:
-        raise InvalidArgument(
-            f"metric must be one of {', '.join(_METRICS)}, not {metric!r}.",
-            metadata={"field": "metric"},
-        )
-    if dimension < 0:
-        raise InvalidArgument("dimension must be positive.", metadata={"field": "dimension"})
     request = pb.CreateCollectionRequest(
         scope=scope,
         collection_id=collection,
-        dimension=int32(dimension, "dimension"),
-        metric=_METRICS[metric],
+        dimension=uint32(dimension, "dimension"),
+        metric=metric_number(metric),
+        hnsw=to_hnsw(hnsw),
+        default_ttl=to_duration(default_ttl_s, "default_ttl_s"),
+        history_window=to_duration(history_s, "history_s"),
+        ttl=to_duration(ttl_s, "ttl_s"),
     )
-    return Call(request, lambda answer: _collection(answer.collection))
+    return Call(request, lambda answer: from_collection(answer.collection))
 
 
 def get_collection(collection: str, scope: str) -> Call[Collection]:
     """One collection."""
     request = pb.GetCollectionRequest(scope=scope, collection_id=collection)
-    return Call(request, lambda answer: _collection(answer.collection))
+    return Call(request, lambda answer: from_collection(answer.collection))
+
+
+def update_collection(
+    collection: str,
+    *,
+    scope: str,
+    default_ttl_s: float | None,
+    history_s: float | None,
+    ttl_s: float | None,
+    ef_search: int | None,
+) -> Call[Collection]:
+    """Change settings."""
+    request = pb.UpdateCollectionRequest(
+        scope=scope,
+        collection_id=collection,
+        default_ttl=to_duration(default_ttl_s, "default_ttl_s", or_zero=True),
+        history_window=to_duration(history_s, "history_s", or_zero=True),
+        ttl=to_duration(ttl_s, "ttl_s", or_zero=True),
+        ef_search=None if ef_search is None else uint32(ef_search, "ef_search"),
+    )
+    return Call(request, lambda answer: from_collection(answer.collection))
+
+
+def configure_scope(
+    scope: str, *, record_ttl_s: float | None, ttl_s: float | None
+) -> Call[ScopeSettings]:
+    """Change what is true of a scope's collections."""
+    request = pb.ConfigureScopeRequest(
+        scope=scope,
+        record_ttl=to_duration(record_ttl_s, "record_ttl_s", or_zero=True),
+        ttl=to_duration(ttl_s, "ttl_s", or_zero=True),
+    )
+    return Call(request, _scope_settings)
 
 
 def list_collections(scope: str) -> Call[Page[Collection]]:
@@ -93,6 +127,35 @@ def upsert(collection: str, records: Iterable[Record], scope: str) -> Call[list[
     return Call(request, lambda answer: list(answer.record_ids))
 
 
+def import_vectors(collection: str, records: Iterable[Record], scope: str) -> Exchange[Progress]:
+    """Write records from a stream."""
+    requests = _batches(collection, records, scope)
+    return Exchange(pb.ImportVectorsRequest, requests, _progress)
+
+
+def update_metadata(
+    collection: str,
+    record_ids: Iterable[str],
+    *,
+    where: types.Filter | None,
+    set_fields: Any,
+    remove: Iterable[str],
+    replace: bool,
+    scope: str,
+) -> Call[int]:
+    """Change metadata; how many records were there."""
+    request = pb.UpdateMetadataRequest(
+        scope=scope,
+        collection_id=collection,
+        record_ids=record_ids,
+        filter=to_filter(where),
+        set=to_fields(set_fields, "set"),
+        remove=remove,
+        replace=replace,
+    )
+    return Call(request, lambda answer: answer.updated_count)
+
+
 def get_vectors(
     collection: str, record_ids: Iterable[str], *, scope: str, with_vectors: bool
 ) -> Call[list[Record]]:
@@ -101,7 +164,7 @@ def get_vectors(
         scope=scope,
         collection_id=collection,
         record_ids=record_ids,
-        mask=_mask(with_vectors=with_vectors),
+        mask=mask(with_vectors=with_vectors),
     )
     return Call(request, lambda answer: [_from_record(record) for record in answer.records])
 
@@ -114,14 +177,18 @@ def list_vectors(
         scope=scope,
         collection_id=collection,
         filter=to_filter(where),
-        mask=_mask(with_vectors=with_vectors),
+        mask=mask(with_vectors=with_vectors),
     )
     return Call(request, _records)
 
 
-def delete_vectors(collection: str, record_ids: Iterable[str], scope: str) -> Call[int]:
+def delete_vectors(
+    collection: str, record_ids: Iterable[str], *, where: types.Filter | None, scope: str
+) -> Call[int]:
     """Remove records; how many were there."""
-    request = pb.DeleteVectorsRequest(scope=scope, collection_id=collection, record_ids=record_ids)
+    request = pb.DeleteVectorsRequest(
+        scope=scope, collection_id=collection, record_ids=record_ids, filter=to_filter(where)
+    )
     return Call(request, _deleted)
 
 
@@ -131,14 +198,19 @@ def delete_scope(scope: str) -> Call[int]:
 
 
 def search(
-    collection: str, vector: types.VectorLike, *, scope: str, settings: SearchSettings
+    collection: str,
+    vector: types.VectorLike,
+    k: int,
+    *,
+    scope: str,
+    settings: types.VectorSettings,
 ) -> Call[SearchResult[Hit]]:
     """The nearest records."""
     request = pb.SearchRequest(
         scope=scope,
         collection_id=collection,
         vector=to_vector(vector),
-        options=_options(settings),
+        options=search_options(k, settings),
     )
     return Call(request, _search_result)
 
@@ -146,16 +218,17 @@ def search(
 def batch_search(
     collection: str,
     vectors: Iterable[types.VectorLike],
+    k: int,
     *,
     scope: str,
-    settings: SearchSettings,
+    settings: types.VectorSettings,
 ) -> Call[list[SearchResult[Hit]]]:
     """The nearest records of each vector."""
     request = pb.BatchSearchRequest(
         scope=scope,
         collection_id=collection,
         vectors=[to_vector(vector, f"vectors[{n}]") for n, vector in enumerate(vectors)],
-        options=_options(settings),
+        options=search_options(k, settings),
     )
     return Call(request, lambda answer: [_search_result(result) for result in answer.results])
 
@@ -163,13 +236,6 @@ def batch_search(
 def stats(scope: str | None) -> Call[VectorStats]:
     """Counts of a scope; None: of the tenant."""
     return Call(pb.GetVectorStatsRequest(scope=scope or ""), _stats)
-
-
-def exactness(exact: bool | None) -> pb.Exactness:
-    """True, False or None as the contract's enum."""
-    if exact is None:
-        return pb.EXACTNESS_UNSPECIFIED
-    return pb.EXACTNESS_EXACT if exact else pb.EXACTNESS_APPROXIMATE
 
 
 def from_embedding(message: pb.EmbeddingIdentity) -> Embedding:
@@ -182,20 +248,42 @@ def from_embedding(message: pb.EmbeddingIdentity) -> Embedding:
     )
 
 
-def _options(settings: SearchSettings) -> pb.SearchOptions:
-    return pb.SearchOptions(
-        filter=to_filter(settings.where),
-        include_expired=settings.include_expired,
-        mask=_mask(with_vectors=settings.with_vectors),
-        limit=int32(settings.k, "k"),
-        score_threshold=settings.threshold,
-        exactness=exactness(settings.exact),
-        expansion=int32(settings.expansion, "expansion"),
+def from_collection(message: pb.Collection) -> Collection:
+    """A collection."""
+    embedding = from_embedding(message.embedding) if message.HasField("embedding") else None
+    return Collection(
+        collection_id=message.collection_id,
+        scope=message.scope,
+        dimension=message.dimension,
+        metric=metric_name(message.metric),
+        embedding=embedding,
+        create_time=from_timestamp(message, "create_time"),
+        record_count=message.record_count,
+        indexed_count=message.indexed_count,
+        hnsw=from_hnsw(message.hnsw),
+        default_ttl_s=from_duration(message, "default_ttl"),
+        history_s=from_duration(message, "history_window") or 0.0,
+        expire_time=from_timestamp(message, "expire_time"),
+        history_count=message.history_count,
     )
 
 
-def _mask(*, with_vectors: bool) -> pb.RecordMask:
-    return pb.RecordMask(vector=with_vectors, metadata=True, text=True)
+def _batches(
+    collection: str, records: Iterable[Record], scope: str
+) -> Iterator[pb.ImportVectorsRequest]:
+    """Records in messages that are neither too many nor too large."""
+    request, size = pb.ImportVectorsRequest(scope=scope, collection_id=collection), 0
+    for number, record in enumerate(records):
+        message = _to_record(record, f"records[{number}]")
+        more = message.ByteSize()
+        if request.records and (
+            len(request.records) == IMPORT_RECORDS or size + more > _IMPORT_BYTES
+        ):
+            yield request
+            request, size = pb.ImportVectorsRequest(scope=scope, collection_id=collection), 0
+        request.records.append(message)
+        size += more
+    yield request
 
 
 def _to_record(record: Record, path: str) -> pb.VectorRecord:
@@ -224,22 +312,22 @@ def _from_record(message: pb.VectorRecord) -> Record:
     )
 
 
-def _collection(message: pb.Collection) -> Collection:
-    embedding = from_embedding(message.embedding) if message.HasField("embedding") else None
-    return Collection(
-        collection_id=message.collection_id,
-        scope=message.scope,
-        dimension=message.dimension,
-        metric=_METRIC_NAMES.get(message.metric, "cosine"),
-        embedding=embedding,
-        create_time=from_timestamp(message, "create_time"),
-        record_count=message.record_count,
-        indexed_count=message.indexed_count,
+def _progress(answer: pb.ImportVectorsResponse) -> Progress:
+    return Progress(
+        sequence=answer.sequence, record_count=answer.record_count, revision=answer.revision
+    )
+
+
+def _scope_settings(answer: pb.ConfigureScopeResponse) -> ScopeSettings:
+    return ScopeSettings(
+        scope=answer.scope,
+        record_ttl_s=from_duration(answer, "record_ttl"),
+        expire_time=from_timestamp(answer, "expire_time"),
     )
 
 
 def _collections(answer: pb.ListCollectionsResponse) -> Page[Collection]:
-    entries = [_collection(collection) for collection in answer.collections]
+    entries = [from_collection(collection) for collection in answer.collections]
     return Page(entries, answer.next_page_token)
 
 
@@ -256,12 +344,20 @@ def _hit(message: pb.Hit) -> Hit:
         text=message.text,
         vector=from_vector(message.vector) if message.HasField("vector") else None,
         event_time=from_timestamp(message, "event_time"),
+        ingest_time=from_timestamp(message, "ingest_time"),
     )
 
 
+def _column_hits(columns: pb.HitColumns) -> tuple[Hit, ...]:
+    """Hits of which ids and scores alone came back; a distance would need the metric."""
+    pairs = zip(columns.record_ids, columns.scores, strict=True)
+    return tuple(Hit(each, score, float("nan"), {}, "", None, None) for each, score in pairs)
+
+
 def _search_result(answer: pb.SearchResponse) -> SearchResult[Hit]:
-    hits = tuple(_hit(hit) for hit in answer.hits)
-    return SearchResult(hits=hits, exact=answer.exact, revision=answer.revision)
+    if answer.HasField("columns"):
+        return search_result(_column_hits(answer.columns), answer)
+    return search_result(tuple(_hit(hit) for hit in answer.hits), answer)
 
 
 def _stats(answer: pb.GetVectorStatsResponse) -> VectorStats:
@@ -271,6 +367,13 @@ def _stats(answer: pb.GetVectorStatsResponse) -> VectorStats:
         indexed_count=answer.indexed_count,
         stored_bytes=answer.stored_bytes,
         revision=answer.revision,
+        history_count=answer.history_count,
+        history_bytes=answer.history_bytes,
+        memory_bytes=answer.memory_bytes,
+        index_bytes=answer.index_bytes,
+        segment_count=answer.segment_count,
+        dead_count=answer.dead_count,
+        search_count=answer.search_count,
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
-from llmspell import _rag, _scripts, _state, _tenants, _vectors
+from llmspell import _scripts, _state, _tenants
 from llmspell import types as t
-from llmspell._blocking import BlockingCaller
+from llmspell._blocking_vectors import VectorCalls
 from llmspell.errors import NotFound
 
 
-class Client(BlockingCaller):
+class Client(VectorCalls):
     """A connection to a gateway, as one caller. Safe to share between threads.
 
     Example:
@@ -88,226 +88,6 @@ class Client(BlockingCaller):
         """Checks and writes, all or nothing; at most 256."""
         return self._unary(_state.batch(operations))
 
-    # Vectors.
-
-    def create_collection(
-        self,
-        collection: str,
-        dimension: int,
-        *,
-        metric: t.Metric = "cosine",
-        scope: str = "global",
-    ) -> t.Collection:
-        """Make a collection of vectors of one dimension and one metric."""
-        call = _vectors.create_collection(collection, dimension, metric=metric, scope=scope)
-        return self._unary(call)
-
-    def get_collection(self, collection: str, *, scope: str = "global") -> t.Collection:
-        """One collection with its counts."""
-        return self._unary(_vectors.get_collection(collection, scope))
-
-    def list_collections(self, *, scope: str = "global") -> Iterator[t.Collection]:
-        """The collections of a scope; `*` means of all scopes."""
-        return self._entries(_vectors.list_collections(scope))
-
-    def delete_collection(self, collection: str, *, scope: str = "global") -> int:
-        """Remove a collection; how many records went with it."""
-        return self._unary(_vectors.delete_collection(collection, scope))
-
-    def upsert(
-        self, collection: str, records: Iterable[t.Record], *, scope: str = "global"
-    ) -> list[str]:
-        """Write records, all or none, at most 1000; their ids."""
-        return self._unary(_vectors.upsert(collection, records, scope))
-
-    def get_vectors(
-        self,
-        collection: str,
-        record_ids: Iterable[str],
-        *,
-        scope: str = "global",
-        with_vectors: bool = False,
-    ) -> list[t.Record]:
-        """Records by id, in the order asked; those that are not there are left out."""
-        return self._unary(
-            _vectors.get_vectors(collection, record_ids, scope=scope, with_vectors=with_vectors)
-        )
-
-    def list_vectors(
-        self,
-        collection: str,
-        *,
-        filter: t.Filter | None = None,  # noqa: A002  (the field's own word for it)
-        scope: str = "global",
-        with_vectors: bool = False,
-    ) -> Iterator[t.Record]:
-        """Records in order of id; pages come as they are needed."""
-        return self._entries(
-            _vectors.list_vectors(collection, where=filter, scope=scope, with_vectors=with_vectors)
-        )
-
-    def delete_vectors(
-        self, collection: str, record_ids: Iterable[str], *, scope: str = "global"
-    ) -> int:
-        """Remove records by id; how many were there."""
-        return self._unary(_vectors.delete_vectors(collection, record_ids, scope))
-
-    def delete_scope(self, scope: str) -> int:
-        """Remove every collection of a scope; how many records went with them."""
-        return self._unary(_vectors.delete_scope(scope))
-
-    def search(
-        self,
-        collection: str,
-        vector: t.VectorLike,
-        k: int = 10,
-        *,
-        filter: t.Filter | None = None,  # noqa: A002  (the field's own word for it)
-        scope: str = "global",
-        threshold: float | None = None,
-        exact: bool | None = None,
-        expansion: int = 0,
-        with_vectors: bool = False,
-        include_expired: bool = False,
-    ) -> t.SearchResult[t.Hit]:
-        """The `k` records nearest to a vector.
-
-        Args:
-            collection: Where to look.
-            vector: As long as the collection's dimension.
-            k: How many; at most 1000.
-            filter: Only records that match, such as `{"lang": "en", "year": {"gte": 2000}}`.
-            scope: Scope of the collection.
-            threshold: Only hits with at least this score.
-            exact: True: look at every record; False: use the graph; None: the service chooses.
-            expansion: Width of the graph search; 0: the default.
-            with_vectors: Return the vectors too.
-            include_expired: Return expired records too.
-
-        Raises:
-            NotFound: COLLECTION_NOT_FOUND.
-            InvalidArgument: DIMENSION_MISMATCH, VECTOR_ZERO, FILTER_INVALID, …
-        """
-        settings = _vectors.SearchSettings(
-            k=k,
-            where=filter,
-            threshold=threshold,
-            exact=exact,
-            expansion=expansion,
-            with_vectors=with_vectors,
-            include_expired=include_expired,
-        )
-        return self._unary(_vectors.search(collection, vector, scope=scope, settings=settings))
-
-    def batch_search(
-        self,
-        collection: str,
-        vectors: Iterable[t.VectorLike],
-        k: int = 10,
-        *,
-        filter: t.Filter | None = None,  # noqa: A002  (the field's own word for it)
-        scope: str = "global",
-        threshold: float | None = None,
-        exact: bool | None = None,
-        expansion: int = 0,
-        with_vectors: bool = False,
-        include_expired: bool = False,
-    ) -> list[t.SearchResult[t.Hit]]:
-        """Like `search`, for at most 100 vectors in one call; one result each, in order."""
-        settings = _vectors.SearchSettings(
-            k=k,
-            where=filter,
-            threshold=threshold,
-            exact=exact,
-            expansion=expansion,
-            with_vectors=with_vectors,
-            include_expired=include_expired,
-        )
-        call = _vectors.batch_search(collection, vectors, scope=scope, settings=settings)
-        return self._unary(call)
-
-    def stats(self, scope: str | None = None) -> t.VectorStats:
-        """Counts of a scope's vectors; None: of the whole tenant's."""
-        return self._unary(_vectors.stats(scope))
-
-    # Documents.
-
-    def ingest(
-        self,
-        documents: Iterable[t.Document | str],
-        *,
-        collection: str = "documents",
-        scope: str = "global",
-        chunk_unit: t.ChunkUnit | None = None,
-        chunk_size: int = 0,
-        overlap: int | None = None,
-        provider: str = "",
-        timeout_s: float = _rag.INGEST_TIMEOUT_S,
-    ) -> t.IngestResult:
-        """Chunk, embed and store documents; one that was there under the same id is replaced.
-
-        Args:
-            documents: At most 256, 8 MiB and 5 000 chunks in all.
-            collection: Made if there is none.
-            scope: Scope of the collection.
-            chunk_unit: Cut by characters (None), sentences or tokens.
-            chunk_size: In that unit; 0: 512 characters or 128 tokens.
-            overlap: What the next chunk repeats; None: an eighth of the size.
-            provider: Embedding provider; empty: the deployment's default.
-            timeout_s: Seconds until it is given up; embedding may take long.
-
-        Raises:
-            FailedPrecondition: EMBEDDING_MISMATCH where the collection has another embedding.
-        """
-        call = _rag.ingest(
-            documents,
-            collection=collection,
-            scope=scope,
-            provider=provider,
-            chunking=_rag.chunking(chunk_unit, chunk_size, overlap),
-            timeout_s=timeout_s,
-        )
-        return self._unary(call)
-
-    def retrieve(
-        self,
-        text: str,
-        k: int = 10,
-        *,
-        filter: t.Filter | None = None,  # noqa: A002  (the field's own word for it)
-        collection: str = "documents",
-        scope: str = "global",
-        threshold: float | None = None,
-        exact: bool | None = None,
-        provider: str = "",
-    ) -> t.SearchResult[t.Passage]:
-        """The `k` passages nearest to a text; arguments as in `search`."""
-        call = _rag.retrieve(
-            text,
-            k,
-            where=filter,
-            collection=collection,
-            scope=scope,
-            threshold=threshold,
-            exact=exact,
-            provider=provider,
-        )
-        return self._unary(call)
-
-    def delete_documents(
-        self,
-        document_ids: Iterable[str],
-        *,
-        collection: str = "documents",
-        scope: str = "global",
-    ) -> int:
-        """Remove documents, at most 1000; how many chunks went with them."""
-        return self._unary(_rag.delete_documents(document_ids, collection, scope))
-
-    def embedding_providers(self) -> list[t.EmbeddingProvider]:
-        """The embedding providers that the deployment has."""
-        return self._unary(_rag.embedding_providers())
-
     # Scripts.
 
     def run(
@@ -346,9 +126,11 @@ class Client(BlockingCaller):
 
     # Tenants and processes.
 
-    def create_tenant(self, tenant_id: str, *, display_name: str = "") -> t.Tenant:
+    def create_tenant(
+        self, tenant_id: str, *, display_name: str = "", isolation: t.Isolation = "namespace"
+    ) -> t.Tenant:
         """Make a tenant; the operator's call, like all that follow on tenants and keys."""
-        return self._unary(_tenants.create_tenant(tenant_id, display_name))
+        return self._unary(_tenants.create_tenant(tenant_id, display_name, isolation))
 
     def get_tenant(self, tenant_id: str) -> t.Tenant:
         """One tenant."""
@@ -363,10 +145,18 @@ class Client(BlockingCaller):
         return self._unary(_tenants.delete_tenant(tenant_id))
 
     def create_key(
-        self, tenant_id: str, *, roles: Iterable[str] = (), display_name: str = ""
+        self,
+        tenant_id: str,
+        *,
+        roles: Iterable[str] = (),
+        display_name: str = "",
+        row_filter: t.Filter | None = None,
     ) -> t.CreatedKey:
-        """Make a key with the roles `reader`, `writer` or `admin` (none given)."""
-        return self._unary(_tenants.create_key(tenant_id, roles, display_name))
+        """Make a key with the roles `reader`, `writer` or `admin` (none given).
+
+        Records of vectors and documents that `row_filter` does not let through do not exist for it.
+        """
+        return self._unary(_tenants.create_key(tenant_id, roles, display_name, row_filter))
 
     def list_keys(self, tenant_id: str) -> Iterator[t.ApiKey]:
         """A tenant's keys without their secrets; pages come as they are needed."""

@@ -11,6 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
+from llmspell._vector_types import (
+    Checkpoint,
+    DocumentSummary,
+    Hnsw,
+    Progress,
+    Reembedding,
+    ScopeSettings,
+    SearchSettings,
+    Snapshot,
+    TextSettings,
+    VectorSettings,
+)
 from llmspell.v1.types_pb2 import Filter as FilterMessage
 
 __all__ = [
@@ -18,32 +30,45 @@ __all__ = [
     "BatchResult",
     "Caller",
     "CheckItem",
+    "Checkpoint",
     "ChunkUnit",
     "Collection",
     "CreatedKey",
     "DeleteItem",
     "DeletedTenant",
     "Document",
+    "DocumentSummary",
     "Embedding",
     "EmbeddingProvider",
     "Encoding",
     "Filter",
     "Hit",
+    "Hnsw",
     "IngestResult",
+    "Isolation",
     "Item",
     "Metric",
+    "Mode",
     "Passage",
     "ProcessStatus",
+    "Progress",
     "Record",
+    "Reembedding",
     "RunEvent",
     "RunLimits",
     "RunOutput",
     "RunResult",
     "RunStarted",
+    "ScopeSettings",
     "SearchResult",
+    "SearchSettings",
     "SetItem",
+    "Snapshot",
     "Tenant",
+    "TextSettings",
+    "TimeSpan",
     "VectorLike",
+    "VectorSettings",
     "VectorStats",
 ]
 
@@ -56,11 +81,20 @@ copied as they are."""
 Filter: TypeAlias = Mapping[str, Any] | FilterMessage
 """`{"lang": "en", "year": {"gte": 2000}}`, or the contract's message."""
 
-Metric: TypeAlias = Literal["cosine", "dot", "l2"]
+Metric: TypeAlias = Literal["cosine", "dot", "l2", "manhattan"]
 """How nearness is measured."""
 
-ChunkUnit: TypeAlias = Literal["characters", "sentences", "tokens"]
+ChunkUnit: TypeAlias = Literal["characters", "sentences", "tokens", "markdown", "code"]
 """What a text is cut by."""
+
+Isolation: TypeAlias = Literal["namespace", "database", "metadata", "hybrid"]
+"""How a tenant's vectors are kept apart."""
+
+Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
+"""How passages are found."""
+
+TimeSpan: TypeAlias = "tuple[datetime | None, datetime | None]"
+"""From the first time up to, not including, the second; None: open."""
 
 Encoding: TypeAlias = Literal["json", "text", "raw"]
 """How an item's value is kept."""
@@ -159,6 +193,17 @@ class Collection:
     indexed_count: int
     """Records that the graph covers; the rest is scanned exactly."""
 
+    hnsw: Hnsw = field(default_factory=Hnsw)
+    """How graphs are built."""
+    default_ttl_s: float | None = None
+    """Time to live of a record that is written without its own."""
+    history_s: float = 0.0
+    """How far back a search can look; 0: not at all."""
+    expire_time: datetime | None = None
+    """When it ends with all its records."""
+    history_count: int = 0
+    """Records that were replaced or removed and are kept for the history."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -197,6 +242,7 @@ class Hit:
     vector: array[float] | None
     """float32, where asked for."""
     event_time: datetime | None
+    ingest_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +258,12 @@ class Passage:
     score: float
     """Larger is nearer."""
     metadata: dict[str, Any]
+    dense_score: float | None = None
+    """Nearness, where it was looked at."""
+    lexical_score: float | None = None
+    """BM25, where the words were looked at."""
+    event_time: datetime | None = None
+    ingest_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +275,14 @@ class SearchResult(Sequence[_T], Generic[_T]):
     """Whether every record was looked at."""
     revision: int
     """At which this was true."""
+    path: str = ""
+    """How the search went about it: `scan`, `matches`, `graph`, `graph_widened`, `fallback`."""
+    candidate_count: int = 0
+    """How many records were looked at."""
+    match_count: int = 0
+    """Records that filter, times and policy let through."""
+    complete: bool = True
+    """Whether there are as many hits as there are to be had."""
 
     @overload
     def __getitem__(self, index: int) -> _T: ...
@@ -244,6 +304,14 @@ class VectorStats:
     indexed_count: int
     stored_bytes: int
     revision: int
+    history_count: int = 0
+    history_bytes: int = 0
+    memory_bytes: int = 0
+    """What open collections take, mapped files included."""
+    index_bytes: int = 0
+    segment_count: int = 0
+    dead_count: int = 0
+    search_count: int = 0
 
 
 # Documents.
@@ -336,6 +404,8 @@ class Tenant:
     tenant_id: str
     display_name: str
     create_time: datetime | None
+    isolation: str = "namespace"
+    """How its vectors are kept apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +426,8 @@ class ApiKey:
     roles: tuple[str, ...]
     display_name: str
     create_time: datetime | None
+    row_filter: FilterMessage | None = None
+    """Records that do not match do not exist for it."""
 
 
 @dataclass(frozen=True, slots=True)

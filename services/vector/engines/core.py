@@ -37,7 +37,7 @@ _MATCHES_ROWS_MAX = 200_000
 
 @dataclass(slots=True)
 class Searches:
-    """How many there were, and how long they took together."""
+    """How many a tenant made, and how long they took together."""
 
     count: int = 0
     took_ns: int = 0
@@ -85,7 +85,7 @@ class Core:
             readers=self.readers,
             idle_s=idle_s,
         )
-        self.searches = Searches()
+        self.searches: dict[str, Searches] = {}
         self.closed = False
         self._threads = os.cpu_count() or 1
         self._matches = Matches()
@@ -105,12 +105,13 @@ class Core:
 
     async def search(self, place: Place, query: Query) -> list[SearchResult]:
         """The nearest records to each vector."""
-        if query.min_recall is not None and query.min_recall >= 1:
+        if query.min_recall is not None and query.min_recall == 1:
             query = replace(query, exactness=Exactness.EXACT, min_recall=None)
         start = time.perf_counter_ns()
         results = await self._gatherer.search(place, query)
-        self.searches.count += len(query.vectors)
-        self.searches.took_ns += time.perf_counter_ns() - start
+        told = self.searches.setdefault(place[0], Searches())
+        told.count += len(query.vectors)
+        told.took_ns += time.perf_counter_ns() - start
         return results
 
     async def with_open(

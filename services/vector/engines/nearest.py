@@ -123,17 +123,18 @@ def _compare(
     """Scores of rows with one vector, or with one each."""
     if metric is Metric.COSINE:
         norms = np.sqrt(dots(rows, rows, "f32"))
-        cosine: NDArray[np.float64] = dots(rows, sent, "f32") / (norms * lengths)
+        cosine = dots(rows, sent, "f32")
+        cosine /= norms * lengths
         np.clip(cosine, -1.0, 1.0, out=cosine)
         return cosine
     if metric is Metric.DOT:
         return dots(rows, sent, "f32")
     apart = rows.astype(np.float64)
     apart -= sent
+    far: NDArray[np.float64] = np.abs(apart).sum(axis=1)
     if metric is Metric.L2:
-        return -np.sqrt((apart * apart).sum(axis=1))
-    total: NDArray[np.float64] = np.abs(apart).sum(axis=1)
-    return -total
+        far = np.sqrt((apart * apart).sum(axis=1))
+    return -far
 
 
 def _keys(

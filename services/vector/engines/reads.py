@@ -94,6 +94,11 @@ def hnsw_of(row: CollectionRow | NamespaceRow) -> Hnsw:
     )
 
 
+def embedding_of(row: CollectionRow) -> EmbeddingIdentity | None:
+    """What made a collection's vectors."""
+    return None if row.embedding is None else EmbeddingIdentity(*row.embedding)
+
+
 def collection(
     scope: str, collection_id: str, row: CollectionRow, indexed_count: int = 0
 ) -> Collection:
@@ -104,7 +109,7 @@ def collection(
         collection_id=collection_id,
         dimension=row.dimension,
         metric=Metric(row.metric),
-        embedding=None if row.embedding is None else EmbeddingIdentity(*row.embedding),
+        embedding=embedding_of(row),
         create_time_ns=row.create_time_ns,
         record_count=row.record_count,
         indexed_count=indexed_count,
@@ -158,6 +163,16 @@ def rows(
             ended[place[0]] = _scope_ended(view, tenant, place[0], now_ns)
         if not (found.role or ended[place[0]] or found.expire_time_ns <= now_ns):
             yield place, found
+
+
+def incoming(view: View) -> list[Place]:
+    """Every collection with a shadow whose vectors are being made."""
+    found = []
+    for key, value in view.scan(layout.COLLECTIONS, b""):
+        tenant, scope, collection_id = layout.split_place(key)
+        if layout.unpack_row(value).role == "incoming" and collection_id[1:2] != "~":
+            found.append((tenant, scope, collection_id.removeprefix("~")))
+    return [place for place in found if not place[2].startswith("restore~")]
 
 
 def scope_row(view: View, tenant: str, scope: str, now_ns: int) -> ScopeRow:

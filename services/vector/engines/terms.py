@@ -33,9 +33,8 @@ PRESENT, FILLED, BOOLEAN, NUMBER, NUMBERS, TEXT, LONG, MOMENT, MOMENTS, DIGEST =
     bytes([kind]) for kind in range(16, 26)
 )
 TERMS_MAX = 512
-"""A record with more terms, or more values, is not found by terms, but looked at each time.
-
-What was noted is forgotten by the same rule: another number, or another rule, is another schema."""
+"""A record with more terms, or more values, is not found by terms, but looked at each time. What
+was noted is forgotten by the same rule: another number, or another rule, is another schema."""
 TEXT_BYTES_MAX = 256
 """With NUL escaped. LMDB's keys have at most 511 bytes, and those of a term 28 beside its text."""
 LONG_BYTES = 32

@@ -18,9 +18,16 @@ from services.vector.engines import layout, places, postings, reads
 from services.vector.engines.changes import Change, Edit, Place
 from services.vector.engines.layout import CollectionRow, EndRow, Entry, Payload
 from services.vector.filters import matches
-from services.vector.model import Filter, MetadataChange, NewRecord, Vector
+from services.vector.model import (
+    EmbeddingIdentity,
+    Filter,
+    MetadataChange,
+    NewRecord,
+    Vector,
+)
 from services.vector.refusals import (
     collection_not_found,
+    embedding_mismatch,
     restricted_by_row_filter,
     too_many_matches,
 )
@@ -135,7 +142,9 @@ class Records:
         txn, number = self._txn, self._namespace
         postings.remove(txn, number, self._removed)
         postings.add(txn, number, self._added)
-        if self._space.shared and self._added:
+        if self._space.shared:
+            erased = [label for label, end_ns in self.edit.removed if end_ns == NO_TIME]
+            postings.remove_members(txn, number, self.row.member, erased)
             postings.add_members(txn, number, self.row.member, self.edit.labels)
         if self.edit.labels:
             space = msgspec.structs.replace(
@@ -174,14 +183,19 @@ def upsert(
     now_ns: int,
     replace_prefixes: Sequence[str],
     row_filter: Filter | None = None,
+    embedding: EmbeddingIdentity | None = None,
 ) -> Change:
     """Write a batch that was checked against the collection that had this namespace and member.
 
     Raises:
         ServiceError: COLLECTION_NOT_FOUND, also where another has taken its name since;
-            PERMISSION_DENIED where `row_filter` does not let a record through.
+            PERMISSION_DENIED where `row_filter` does not let a record through; EMBEDDING_MISMATCH.
     """
     records = _open(txn, place, now_ns)
+    if records is not None and embedding is not None:
+        held = reads.embedding_of(records.row)
+        if held != embedding:
+            raise embedding_mismatch(place[2], held, embedding)
     if records is None or (records.row.namespace, records.row.member) != namespace:
         raise collection_not_found(*place[1:])
     if row_filter is not None:

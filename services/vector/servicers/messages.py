@@ -2,53 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from llmspell.v1 import types_pb2, vector_pb2
+from numpy.typing import NDArray
 
 from services.common.errors import Reason, ServiceError, field_invalid, limit_exceeded, required
 from services.common.limits import (
     BATCH_SEARCH_QUERIES_MAX,
-    FILTER_DEPTH_MAX,
     MESSAGE_BYTES_MAX,
     SEARCH_LIMIT_DEFAULT,
     UPSERT_RECORDS_MAX,
 )
 from services.common.scopes import parse_scope
-from services.common.values import fill_map, map_to_python, to_python
+from services.common.values import fill_map, map_to_python
 from services.vector.checks import check_record_id
 from services.vector.model import (
-    All,
-    AnyOf,
     Collection,
-    Condition,
+    CollectionChanges,
+    CollectionSettings,
     EmbeddingIdentity,
-    Equals,
     Exactness,
-    Exists,
-    Filter,
     Hit,
-    In,
+    Hnsw,
     Mask,
     Metric,
     NewRecord,
-    Not,
+    Quantization,
     Query,
-    Range,
     Record,
+    SearchPath,
     SearchResult,
-    Test,
     Vector,
 )
+from services.vector.servicers.filter_messages import read_filter
+from services.vector.servicers.policy import restricted
+from services.vector.servicers.times import read_duration, read_span, read_time
+from services.vector.setting_checks import choose_hnsw
 
 M = TypeVar("M", bound=Message)
 
 _SECOND_NS = 10**9
-_INT64 = 2**63
 _FLOAT_BYTES = 4
 
 _METRICS: dict[int, Metric] = {
@@ -56,12 +54,37 @@ _METRICS: dict[int, Metric] = {
     vector_pb2.METRIC_COSINE: Metric.COSINE,
     vector_pb2.METRIC_DOT: Metric.DOT,
     vector_pb2.METRIC_L2: Metric.L2,
+    vector_pb2.METRIC_MANHATTAN: Metric.MANHATTAN,
 }
 _METRIC_NUMBERS = {
     Metric.COSINE: vector_pb2.METRIC_COSINE,
     Metric.DOT: vector_pb2.METRIC_DOT,
     Metric.L2: vector_pb2.METRIC_L2,
+    Metric.MANHATTAN: vector_pb2.METRIC_MANHATTAN,
 }
+_PATHS = {
+    SearchPath.SCAN: vector_pb2.SEARCH_PATH_SCAN,
+    SearchPath.MATCHES: vector_pb2.SEARCH_PATH_MATCHES,
+    SearchPath.GRAPH: vector_pb2.SEARCH_PATH_GRAPH,
+    SearchPath.GRAPH_WIDENED: vector_pb2.SEARCH_PATH_GRAPH_WIDENED,
+    SearchPath.FALLBACK: vector_pb2.SEARCH_PATH_FALLBACK,
+}
+_PRESETS = {
+    vector_pb2.HNSW_PRESET_UNSPECIFIED: "balanced",
+    vector_pb2.HNSW_PRESET_FAST: "fast",
+    vector_pb2.HNSW_PRESET_BALANCED: "balanced",
+    vector_pb2.HNSW_PRESET_ACCURATE: "accurate",
+}
+_QUANTIZATIONS: dict[int, Quantization] = {
+    vector_pb2.QUANTIZATION_UNSPECIFIED: Quantization.BF16,
+    vector_pb2.QUANTIZATION_BF16: Quantization.BF16,
+    vector_pb2.QUANTIZATION_I8: Quantization.I8,
+}
+_QUANTIZATION_NUMBERS = {
+    Quantization.BF16: vector_pb2.QUANTIZATION_BF16,
+    Quantization.I8: vector_pb2.QUANTIZATION_I8,
+}
+_FORMS = {vector_pb2.HIT_FORM_UNSPECIFIED: False, vector_pb2.HIT_FORM_COLUMNS: True}
 _EXACTNESS: dict[int, Exactness] = {
     vector_pb2.EXACTNESS_UNSPECIFIED: Exactness.AUTO,
     vector_pb2.EXACTNESS_EXACT: Exactness.EXACT,
@@ -128,8 +151,8 @@ def read_record(message: vector_pb2.VectorRecord, field: str) -> NewRecord:
         vector=read_vector(message.vector, f"{field}.vector"),
         metadata=map_to_python(message.metadata, f"{field}.metadata"),
         text=message.text,
-        event_time_ns=read_event_time(message, field),
-        ttl_ns=read_ttl(message, field),
+        event_time_ns=read_time(message, "event_time", field),
+        ttl_ns=read_duration(message, "ttl", field),
     )
 
 
@@ -159,57 +182,6 @@ def read_record_ids(record_ids: Sequence[str]) -> list[str]:
     return list(record_ids)
 
 
-def read_event_time(message: Any, field: str) -> int | None:
-    """Nanoseconds of a message's `event_time`; None where it has none.
-
-    Raises:
-        ServiceError: FIELD_INVALID.
-    """
-    if not message.HasField("event_time"):
-        return None
-    time: Timestamp = message.event_time
-    time_ns = time.seconds * _SECOND_NS + time.nanos
-    if not 0 <= time.nanos < _SECOND_NS or not -_INT64 <= time_ns < _INT64:
-        raise field_invalid(f"{field}.event_time", "must be a time between the years 1678 and 2261")
-    return int(time_ns)
-
-
-def read_ttl(message: Any, field: str) -> int | None:
-    """Nanoseconds of a message's `ttl`; None where it has none.
-
-    Raises:
-        ServiceError: FIELD_INVALID.
-    """
-    if not message.HasField("ttl"):
-        return None
-    seconds, nanos = message.ttl.seconds, message.ttl.nanos
-    if abs(nanos) >= _SECOND_NS or seconds * nanos < 0:
-        raise field_invalid(f"{field}.ttl", "must be a valid duration")
-    return int(seconds * _SECOND_NS + nanos)
-
-
-def read_filter(message: types_pb2.Filter, field: str = "filter", depth: int = 1) -> Filter:
-    """A filter tree. What it may say is checked by the engine.
-
-    Raises:
-        ServiceError: FILTER_INVALID with the path of what is unset or nested too deep.
-    """
-    if depth > FILTER_DEPTH_MAX:
-        raise _filter_invalid(field, f"is nested deeper than {FILTER_DEPTH_MAX} levels")
-    match message.WhichOneof("kind"):
-        case "all":
-            return All(_read_filters(message.all, f"{field}.all", depth + 1))
-        case "any":
-            return AnyOf(_read_filters(message.any, f"{field}.any", depth + 1))
-        case "not":
-            return Not(read_filter(getattr(message, "not"), f"{field}.not", depth + 1))
-        case "condition":
-            condition = message.condition
-            return Condition(condition.field, _read_test(condition, field))
-        case _:
-            raise _filter_invalid(field, "must be all, any, not or a condition")
-
-
 def read_mask(message: Any) -> Mask:
     """What to return: as the message's `mask` says, metadata and text where it says nothing."""
     if not message.HasField("mask"):
@@ -218,24 +190,110 @@ def read_mask(message: Any) -> Mask:
     return Mask(vector=mask.vector, metadata=mask.metadata, text=mask.text)
 
 
+def read_vectors(request: vector_pb2.BatchSearchRequest, dimension: int) -> list[Vector]:
+    """The vectors of a batch, one by one or in one piece.
+
+    Raises:
+        ServiceError: FIELD_INVALID, FIELD_REQUIRED, DIMENSION_MISMATCH.
+    """
+    if not request.f32:
+        return [read_vector(vector, f"vectors[{n}]") for n, vector in enumerate(request.vectors)]
+    if request.vectors:
+        raise field_invalid("f32", "must not be set beside vectors")
+    return list(read_matrix(request.f32, dimension))
+
+
+def read_matrix(packed: bytes, dimension: int, field: str = "f32") -> NDArray[np.float32]:
+    """Vectors in one piece, (n, dimension).
+
+    Raises:
+        ServiceError: DIMENSION_MISMATCH where it does not divide.
+    """
+    if len(packed) % (_FLOAT_BYTES * dimension):
+        raise ServiceError(
+            Reason.DIMENSION_MISMATCH,
+            f"{field} has {len(packed)} bytes, which is no whole number of vectors of {dimension} "
+            f"entries ({_FLOAT_BYTES * dimension} bytes each).",
+            expected=dimension,
+            got=len(packed),
+            field=field,
+        )
+    return np.frombuffer(packed, "<f4").reshape(-1, dimension)
+
+
 def read_query(vectors: Sequence[Vector], options: vector_pb2.SearchOptions) -> Query:
-    """What to search for.
+    """What to search for, by what the caller may see.
 
     Raises:
         ServiceError: FIELD_INVALID, FILTER_INVALID, LIMIT_EXCEEDED.
     """
     if len(vectors) > BATCH_SEARCH_QUERIES_MAX:
         raise limit_exceeded("vectors", len(vectors), BATCH_SEARCH_QUERIES_MAX)
+    if options.form not in _FORMS:
+        raise field_invalid("form", f"must be a known one, not {options.form}")
+    asked = read_filter(options.filter) if options.HasField("filter") else None
     threshold = options.score_threshold if options.HasField("score_threshold") else None
     return Query(
         vectors=vectors,
-        filter=read_filter(options.filter) if options.HasField("filter") else None,
+        filter=restricted(asked),
+        event_time=read_span(options, "event_time"),
+        ingest_time=read_span(options, "ingest_time"),
+        as_of_ns=read_time(options, "as_of"),
         include_expired=options.include_expired,
         mask=read_mask(options),
         limit=options.limit or SEARCH_LIMIT_DEFAULT,
         score_threshold=threshold,
         exactness=read_exactness(options.exactness),
         expansion=options.expansion,
+        min_recall=options.min_recall if options.HasField("min_recall") else None,
+        columns=_FORMS[options.form],
+    )
+
+
+def read_changes(request: vector_pb2.UpdateCollectionRequest) -> CollectionChanges:
+    """What to change of a collection.
+
+    Raises:
+        ServiceError: FIELD_INVALID.
+    """
+    return CollectionChanges(
+        default_ttl_ns=read_duration(request, "default_ttl"),
+        history_window_ns=read_duration(request, "history_window"),
+        ttl_ns=read_duration(request, "ttl"),
+        ef_search=request.ef_search if request.HasField("ef_search") else None,
+    )
+
+
+def read_settings(request: Any) -> CollectionSettings:
+    """What a collection is to be made with.
+
+    Raises:
+        ServiceError: FIELD_INVALID.
+    """
+    return CollectionSettings(
+        hnsw=read_hnsw(request.hnsw),
+        default_ttl_ns=read_duration(request, "default_ttl"),
+        history_window_ns=read_duration(request, "history_window") or 0,
+        ttl_ns=read_duration(request, "ttl"),
+    )
+
+
+def read_hnsw(message: vector_pb2.HnswSettings) -> Hnsw:
+    """How graphs are built.
+
+    Raises:
+        ServiceError: FIELD_INVALID.
+    """
+    if message.preset not in _PRESETS:
+        raise field_invalid("hnsw.preset", f"must be a known one, not {message.preset}")
+    if message.quantization not in _QUANTIZATIONS:
+        raise field_invalid("hnsw.quantization", f"must be a known one, not {message.quantization}")
+    return choose_hnsw(
+        _PRESETS[message.preset],
+        m=message.m,
+        ef_construction=message.ef_construction,
+        ef_search=message.ef_search,
+        quantization=_QUANTIZATIONS[message.quantization],
     )
 
 
@@ -248,7 +306,20 @@ def write_collection(collection: Collection) -> vector_pb2.Collection:
         metric=_METRIC_NUMBERS[collection.metric],
         record_count=collection.record_count,
         indexed_count=collection.indexed_count,
+        history_count=collection.history_count,
+        hnsw=vector_pb2.HnswSettings(
+            m=collection.hnsw.m,
+            ef_construction=collection.hnsw.ef_construction,
+            ef_search=collection.hnsw.ef_search,
+            quantization=_QUANTIZATION_NUMBERS[collection.hnsw.quantization],
+        ),
     )
+    if collection.default_ttl_ns is not None:
+        message.default_ttl.FromNanoseconds(collection.default_ttl_ns)
+    if collection.history_window_ns:
+        message.history_window.FromNanoseconds(collection.history_window_ns)
+    if collection.expire_time_ns is not None:
+        message.expire_time.FromNanoseconds(collection.expire_time_ns)
     if collection.embedding is not None:
         message.embedding.CopyFrom(write_identity(collection.embedding))
     message.create_time.FromNanoseconds(collection.create_time_ns)
@@ -281,14 +352,25 @@ def write_record(record: Record) -> vector_pb2.VectorRecord:
     return message
 
 
-def write_result(result: SearchResult) -> vector_pb2.SearchResponse:
+def write_result(result: SearchResult, *, columns: bool = False) -> vector_pb2.SearchResponse:
     """The hits of one vector as they travel."""
-    return vector_pb2.SearchResponse(
-        hits=map(_write_hit, result.hits),
+    message = vector_pb2.SearchResponse(
         exact=result.exact,
         indexed_revision=result.indexed_revision,
         revision=result.revision,
+        path=_PATHS[result.path],
+        candidate_count=result.candidate_count,
+        match_count=result.match_count,
+        complete=result.complete,
     )
+    if columns:
+        message.columns.record_ids.extend([hit.record.record_id for hit in result.hits])
+        message.columns.scores.extend([hit.score for hit in result.hits])
+        return message
+    add = message.hits.add
+    for hit in result.hits:
+        _write_hit(hit, add(record_id=hit.record.record_id, score=hit.score, distance=hit.distance))
+    return message
 
 
 def within_limit(answer: M) -> M:
@@ -309,47 +391,29 @@ def within_limit(answer: M) -> M:
     return answer
 
 
-def _read_filters(message: types_pb2.FilterList, field: str, depth: int) -> tuple[Filter, ...]:
-    filters = enumerate(message.filters)
-    return tuple(read_filter(each, f"{field}[{n}]", depth) for n, each in filters)
+def write_path(path: SearchPath) -> vector_pb2.SearchPath:
+    """How a search went about it, as it travels."""
+    return _PATHS[path]
 
 
-def _read_test(condition: types_pb2.Condition, path: str) -> Test:
-    match condition.WhichOneof("test"):
-        case "equals":
-            return Equals(to_python(condition.equals, f"{path}.equals"))
-        case "in":
-            values = enumerate(getattr(condition, "in").values)
-            return In(tuple(to_python(value, f"{path}.in[{n}]") for n, value in values))
-        case "range":
-            return Range(**_read_bounds(condition.range, f"{path}.range"))
-        case "exists":
-            return Exists(condition.exists)
-        case _:
-            raise _filter_invalid(path, "must have a test: equals, in, range or exists")
-
-
-def _read_bounds(message: types_pb2.Range, path: str) -> Mapping[str, Any]:
-    names = [name for name in ("gt", "gte", "lt", "lte") if message.HasField(name)]
-    return {name: to_python(getattr(message, name), f"{path}.{name}") for name in names}
-
-
-def _write_hit(hit: Hit) -> vector_pb2.Hit:
+def _write_hit(hit: Hit, message: vector_pb2.Hit) -> None:
+    """The rest of a hit; what is not there costs nothing."""
     record = hit.record
-    message = vector_pb2.Hit(
-        record_id=record.record_id, score=hit.score, distance=hit.distance, text=record.text
-    )
+    if record.text:
+        message.text = record.text
     if record.vector is not None:
         message.vector.f32 = _pack(record.vector)
-    fill_map(message.metadata, record.metadata)
+    if record.metadata:
+        fill_map(message.metadata, record.metadata)
     if record.event_time_ns is not None:
-        message.event_time.FromNanoseconds(record.event_time_ns)
-    return message
+        _set_time(message.event_time, record.event_time_ns)
+    if record.ingest_time_ns:
+        _set_time(message.ingest_time, record.ingest_time_ns)
+
+
+def _set_time(message: Timestamp, time_ns: int) -> None:
+    message.seconds, message.nanos = divmod(time_ns, _SECOND_NS)
 
 
 def _pack(vector: Vector) -> bytes:
     return vector.astype("<f4", copy=False).tobytes()
-
-
-def _filter_invalid(path: str, rule: str) -> ServiceError:
-    return ServiceError(Reason.FILTER_INVALID, f"{path} {rule}.", path=path, rule=rule)

@@ -7,13 +7,22 @@ The tenant is the call's. Errors leave as ServiceError; the door makes a status 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
 from llmspell.v1 import vector_pb2, vector_pb2_grpc
 
 from services.common.context import current_context
-from services.common.errors import required
+from services.common.errors import field_invalid, required
 from services.common.paging import PageTokens, page_size
+from services.common.values import map_to_python
 from services.vector.checks import check_collection_id
+from services.vector.model import Filter, MetadataChange
 from services.vector.servicers import messages
+from services.vector.servicers.filter_messages import read_filter
+from services.vector.servicers.importing import Importing
+from services.vector.servicers.policy import refuse_restricted, restricted, row_filter
+from services.vector.servicers.times import read_duration
 from services.vector.storage import VectorStorage
 
 ALL_SCOPES = "*"
@@ -35,6 +44,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
             *_place(request),
             dimension=request.dimension,
             metric=messages.read_metric(request.metric),
+            settings=messages.read_settings(request),
         )
         return vector_pb2.CreateCollectionResponse(
             collection=messages.write_collection(made), revision=revision
@@ -48,6 +58,19 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         found, revision = await self._storage.get_collection(*_place(request))
         return vector_pb2.GetCollectionResponse(
             collection=messages.write_collection(found), revision=revision
+        )
+
+    async def UpdateCollection(
+        self, request: vector_pb2.UpdateCollectionRequest, context: object
+    ) -> vector_pb2.UpdateCollectionResponse:
+        """Change a collection's settings."""
+        del context
+        refuse_restricted("UpdateCollection")
+        changed, revision = await self._storage.update_collection(
+            *_place(request), messages.read_changes(request)
+        )
+        return vector_pb2.UpdateCollectionResponse(
+            collection=messages.write_collection(changed), revision=revision
         )
 
     async def ListCollections(
@@ -79,6 +102,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
     ) -> vector_pb2.DeleteCollectionResponse:
         """Remove a collection."""
         del context
+        refuse_restricted("DeleteCollection")
         deleted = await self._storage.delete_collection(*_place(request))
         return vector_pb2.DeleteCollectionResponse(
             deleted_count=deleted.count, revision=deleted.revision
@@ -90,10 +114,64 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         """Write records."""
         del context
         records = messages.read_records(request.records)
-        written = await self._storage.upsert(*_place(request), records)
+        written = await self._storage.upsert(*_place(request), records, row_filter=row_filter())
         return vector_pb2.UpsertVectorsResponse(
             record_ids=written.record_ids, revision=written.revision
         )
+
+    async def ImportVectors(
+        self, requests: AsyncIterator[vector_pb2.ImportVectorsRequest], context: object
+    ) -> AsyncIterator[vector_pb2.ImportVectorsResponse]:
+        """Write records from a stream, message by message."""
+        del context
+        importing = Importing(self._storage)
+        async for answer in importing.run(requests):
+            yield answer
+
+    async def UpdateMetadata(
+        self, request: vector_pb2.UpdateMetadataRequest, context: object
+    ) -> vector_pb2.UpdateMetadataResponse:
+        """Change metadata."""
+        del context
+        where = _filter(request)
+        _check_choice(request.record_ids, where)
+        change = MetadataChange(
+            set=map_to_python(request.set, "set"),
+            remove=tuple(request.remove),
+            replace=request.replace,
+        )
+        updated = await self._storage.update_metadata(
+            *_place(request),
+            change,
+            record_ids=messages.read_record_ids(request.record_ids),
+            where=where,
+            row_filter=row_filter(),
+        )
+        return vector_pb2.UpdateMetadataResponse(
+            updated_count=updated.count, revision=updated.revision
+        )
+
+    async def ConfigureScope(
+        self, request: vector_pb2.ConfigureScopeRequest, context: object
+    ) -> vector_pb2.ConfigureScopeResponse:
+        """Change a scope's settings."""
+        del context
+        if not request.scope:
+            raise required("scope")
+        refuse_restricted("ConfigureScope")
+        scope = messages.read_scope(request.scope)
+        settings, revision = await self._storage.configure_scope(
+            _tenant(),
+            scope,
+            record_ttl_ns=read_duration(request, "record_ttl"),
+            ttl_ns=read_duration(request, "ttl"),
+        )
+        answer = vector_pb2.ConfigureScopeResponse(scope=scope, revision=revision)
+        if settings.record_ttl_ns is not None:
+            answer.record_ttl.FromNanoseconds(settings.record_ttl_ns)
+        if settings.expire_time_ns is not None:
+            answer.expire_time.FromNanoseconds(settings.expire_time_ns)
+        return answer
 
     async def GetVectors(
         self, request: vector_pb2.GetVectorsRequest, context: object
@@ -104,6 +182,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
             *_place(request),
             messages.read_record_ids(request.record_ids),
             mask=messages.read_mask(request),
+            row_filter=row_filter(),
         )
         return messages.within_limit(
             vector_pb2.GetVectorsResponse(
@@ -117,7 +196,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         """A page of records."""
         del context
         tenant, scope, collection_id = _place(request)
-        where = messages.read_filter(request.filter) if request.HasField("filter") else None
+        where = _filter(request)
         chosen = request.filter.SerializeToString(deterministic=True).hex()
         bound_to = f"ListVectors\0{tenant}\0{scope}\0{collection_id}\0{chosen}"
         after = ""
@@ -129,7 +208,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
             collection_id,
             limit=page_size(request.page_size),
             after=after,
-            where=where,
+            where=restricted(where),
             mask=messages.read_mask(request),
         )
         answer = vector_pb2.ListVectorsResponse(
@@ -144,8 +223,13 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
     ) -> vector_pb2.DeleteVectorsResponse:
         """Remove records."""
         del context
+        where = _filter(request)
+        _check_choice(request.record_ids, where)
         deleted = await self._storage.delete(
-            *_place(request), messages.read_record_ids(request.record_ids)
+            *_place(request),
+            messages.read_record_ids(request.record_ids),
+            where=where,
+            row_filter=row_filter(),
         )
         return vector_pb2.DeleteVectorsResponse(
             deleted_count=deleted.count, revision=deleted.revision
@@ -158,6 +242,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         del context
         if not request.scope:
             raise required("scope")
+        refuse_restricted("DeleteScope")
         deleted = await self._storage.delete_scope(_tenant(), messages.read_scope(request.scope))
         return vector_pb2.DeleteScopeResponse(
             deleted_count=deleted.count, revision=deleted.revision
@@ -171,37 +256,47 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         vector = messages.read_vector(request.vector, "vector")
         query = messages.read_query([vector], request.options)
         [result] = await self._storage.search(*_place(request), query)
-        return messages.within_limit(messages.write_result(result))
+        return messages.within_limit(messages.write_result(result, columns=query.columns))
 
     async def BatchSearch(
         self, request: vector_pb2.BatchSearchRequest, context: object
     ) -> vector_pb2.BatchSearchResponse:
         """The records nearest to each of several vectors."""
         del context
-        vectors = [
-            messages.read_vector(vector, f"vectors[{n}]")
-            for n, vector in enumerate(request.vectors)
-        ]
-        query = messages.read_query(vectors, request.options)
-        results = await self._storage.search(*_place(request), query)
-        return messages.within_limit(
-            vector_pb2.BatchSearchResponse(results=map(messages.write_result, results))
-        )
+        place = _place(request)
+        dimension = 0
+        if request.f32:
+            dimension = (await self._storage.get_collection(*place))[0].dimension
+        query = messages.read_query(messages.read_vectors(request, dimension), request.options)
+        results = await self._storage.search(*place, query)
+        written = [messages.write_result(result, columns=query.columns) for result in results]
+        return messages.within_limit(vector_pb2.BatchSearchResponse(results=written))
 
     async def GetVectorStats(
         self, request: vector_pb2.GetVectorStatsRequest, context: object
     ) -> vector_pb2.GetVectorStatsResponse:
         """Counts of a scope, or of the tenant."""
         del context
+        refuse_restricted("GetVectorStats")
         scope = messages.read_scope(request.scope) if request.scope else None
         stats = await self._storage.stats(_tenant(), scope)
-        return vector_pb2.GetVectorStatsResponse(
+        answer = vector_pb2.GetVectorStatsResponse(
             collection_count=stats.collection_count,
             record_count=stats.record_count,
             indexed_count=stats.indexed_count,
             stored_bytes=stats.stored_bytes,
             revision=stats.revision,
+            history_count=stats.history_count,
+            history_bytes=stats.history_bytes,
+            memory_bytes=stats.memory_bytes,
+            index_bytes=stats.index_bytes,
+            segment_count=stats.segment_count,
+            dead_count=stats.dead_count,
+            search_count=stats.search_count,
         )
+        if stats.search_count:
+            answer.search_duration.FromNanoseconds(stats.search_ns // stats.search_count)
+        return answer
 
     async def PurgeVectors(
         self, request: vector_pb2.PurgeVectorsRequest, context: object
@@ -212,6 +307,16 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         return vector_pb2.PurgeVectorsResponse(
             deleted_count=deleted.count, revision=deleted.revision
         )
+
+
+def _filter(request: Any) -> Filter | None:
+    return read_filter(request.filter) if request.HasField("filter") else None
+
+
+def _check_choice(record_ids: Sequence[str], where: Filter | None) -> None:
+    """Records are named, or described; nobody means all of them by saying nothing."""
+    if record_ids and where is not None:
+        raise field_invalid("filter", "must not be set beside record_ids")
 
 
 def _tenant() -> str:

@@ -29,6 +29,7 @@ FAMILIES = {
 }
 NOT_REPEATABLE = {
     "BatchState",
+    "CreateSnapshot",
     "CreateApiKey",
     "CreateCollection",
     "CreateTenant",

@@ -70,5 +70,6 @@ def test_paths_are_those_of_the_wire():
     assert WHO.service == "llmspell.v1.TenantService"
     assert all(path == method.path for path, method in METHODS.items())
     streams = {method.descriptor.name for method in METHODS.values() if method.streams}
-    assert streams == {"RunScript"}
-    assert not any(method.descriptor.client_streaming for method in METHODS.values())
+    assert streams == {"RunScript", "ImportVectors", "ImportDocuments"}
+    sent = {method.descriptor.name for method in METHODS.values() if method.request_streams}
+    assert sent == {"ImportVectors", "ImportDocuments"}

@@ -1,0 +1,337 @@
+"""Vectors and documents of the client for asyncio; `_blocking_vectors` says more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from typing import Any, Unpack
+
+from llmspell import _admin, _rag, _vectors
+from llmspell import types as t
+from llmspell._awaiting import AsyncCaller
+
+
+class AsyncVectorCalls(AsyncCaller):
+    """What a client does with collections, records and documents."""
+
+    async def create_collection(
+        self,
+        collection: str,
+        dimension: int,
+        *,
+        metric: t.Metric = "cosine",
+        scope: str = "global",
+        hnsw: t.Hnsw | None = None,
+        default_ttl_s: float | None = None,
+        history_s: float | None = None,
+        ttl_s: float | None = None,
+    ) -> t.Collection:
+        """Make a collection of vectors of one dimension and one metric."""
+        call = _vectors.create_collection(
+            collection,
+            dimension,
+            metric=metric,
+            scope=scope,
+            hnsw=hnsw,
+            default_ttl_s=default_ttl_s,
+            history_s=history_s,
+            ttl_s=ttl_s,
+        )
+        return await self._unary(call)
+
+    async def get_collection(self, collection: str, *, scope: str = "global") -> t.Collection:
+        """One collection with its counts."""
+        return await self._unary(_vectors.get_collection(collection, scope))
+
+    async def update_collection(
+        self,
+        collection: str,
+        *,
+        scope: str = "global",
+        default_ttl_s: float | None = None,
+        history_s: float | None = None,
+        ttl_s: float | None = None,
+        ef_search: int | None = None,
+    ) -> t.Collection:
+        """Change settings; None leaves one as it is, 0 takes it away."""
+        call = _vectors.update_collection(
+            collection,
+            scope=scope,
+            default_ttl_s=default_ttl_s,
+            history_s=history_s,
+            ttl_s=ttl_s,
+            ef_search=ef_search,
+        )
+        return await self._unary(call)
+
+    async def configure_scope(
+        self, scope: str, *, record_ttl_s: float | None = None, ttl_s: float | None = None
+    ) -> t.ScopeSettings:
+        """Set how long records of a scope live, and when it ends; None leaves, 0 takes away."""
+        return await self._unary(
+            _vectors.configure_scope(scope, record_ttl_s=record_ttl_s, ttl_s=ttl_s)
+        )
+
+    def list_collections(self, *, scope: str = "global") -> AsyncIterator[t.Collection]:
+        """The collections of a scope; `*` means of all scopes."""
+        return self._entries(_vectors.list_collections(scope))
+
+    async def delete_collection(self, collection: str, *, scope: str = "global") -> int:
+        """Remove a collection; how many records went with it."""
+        return await self._unary(_vectors.delete_collection(collection, scope))
+
+    async def upsert(
+        self, collection: str, records: Iterable[t.Record], *, scope: str = "global"
+    ) -> list[str]:
+        """Write records, all or none, at most 1000; their ids."""
+        return await self._unary(_vectors.upsert(collection, records, scope))
+
+    def import_vectors(
+        self, collection: str, records: Iterable[t.Record], *, scope: str = "global"
+    ) -> AsyncGenerator[t.Progress, None]:
+        """Write any number of records; progress each time that more of them are on disk."""
+        return self._exchange(_vectors.import_vectors(collection, records, scope))
+
+    async def update_metadata(
+        self,
+        collection: str,
+        record_ids: Iterable[str] = (),
+        *,
+        set: Mapping[str, Any] | None = None,  # noqa: A002  (the field's own word for it)
+        remove: Iterable[str] = (),
+        replace: bool = False,
+        filter: t.Filter | None = None,  # noqa: A002  (likewise)
+        scope: str = "global",
+    ) -> int:
+        """Change metadata of records by id, or of all that match; how many there were."""
+        call = _vectors.update_metadata(
+            collection,
+            record_ids,
+            where=filter,
+            set_fields=set or {},
+            remove=remove,
+            replace=replace,
+            scope=scope,
+        )
+        return await self._unary(call)
+
+    async def get_vectors(
+        self,
+        collection: str,
+        record_ids: Iterable[str],
+        *,
+        scope: str = "global",
+        with_vectors: bool = False,
+    ) -> list[t.Record]:
+        """Records by id, in the order asked; those that are not there are left out."""
+        return await self._unary(
+            _vectors.get_vectors(collection, record_ids, scope=scope, with_vectors=with_vectors)
+        )
+
+    def list_vectors(
+        self,
+        collection: str,
+        *,
+        filter: t.Filter | None = None,  # noqa: A002  (the field's own word for it)
+        scope: str = "global",
+        with_vectors: bool = False,
+    ) -> AsyncIterator[t.Record]:
+        """Records in order of id; pages come as they are needed."""
+        return self._entries(
+            _vectors.list_vectors(collection, where=filter, scope=scope, with_vectors=with_vectors)
+        )
+
+    async def delete_vectors(
+        self,
+        collection: str,
+        record_ids: Iterable[str] = (),
+        *,
+        filter: t.Filter | None = None,  # noqa: A002  (the field's own word for it)
+        scope: str = "global",
+    ) -> int:
+        """Remove records by id, or all that match; how many were there."""
+        return await self._unary(
+            _vectors.delete_vectors(collection, record_ids, where=filter, scope=scope)
+        )
+
+    async def delete_scope(self, scope: str) -> int:
+        """Remove every collection of a scope; how many records went with them."""
+        return await self._unary(_vectors.delete_scope(scope))
+
+    async def search(
+        self,
+        collection: str,
+        vector: t.VectorLike,
+        k: int = 10,
+        *,
+        scope: str = "global",
+        **settings: Unpack[t.VectorSettings],
+    ) -> t.SearchResult[t.Hit]:
+        """The `k` records nearest to a vector, as `types.VectorSettings` say."""
+        return await self._unary(
+            _vectors.search(collection, vector, k, scope=scope, settings=settings)
+        )
+
+    async def batch_search(
+        self,
+        collection: str,
+        vectors: Iterable[t.VectorLike],
+        k: int = 10,
+        *,
+        scope: str = "global",
+        **settings: Unpack[t.VectorSettings],
+    ) -> list[t.SearchResult[t.Hit]]:
+        """Like `search`, for at most 100 vectors in one call; one result each, in order."""
+        return await self._unary(
+            _vectors.batch_search(collection, vectors, k, scope=scope, settings=settings)
+        )
+
+    async def stats(self, scope: str | None = None) -> t.VectorStats:
+        """Counts of a scope's vectors; None: of the whole tenant's."""
+        return await self._unary(_vectors.stats(scope))
+
+    async def create_snapshot(self, collection: str, *, scope: str = "global") -> t.Snapshot:
+        """Keep a copy of a collection as it is now."""
+        return await self._unary(_admin.create_snapshot(collection, scope))
+
+    async def list_snapshots(self, *, scope: str = "*", collection: str = "") -> list[t.Snapshot]:
+        """The copies that there are, the newest first; `*` means of all scopes."""
+        return await self._unary(_admin.list_snapshots(scope, collection))
+
+    async def restore_snapshot(
+        self, snapshot_id: str, *, scope: str = "", collection: str = ""
+    ) -> int:
+        """Put a collection back, or make another one of it; how many records that are."""
+        return await self._unary(
+            _admin.restore_snapshot(snapshot_id, scope=scope, collection=collection)
+        )
+
+    async def delete_snapshot(self, snapshot_id: str) -> bool:
+        """Remove a copy; whether there was one."""
+        return await self._unary(_admin.delete_snapshot(snapshot_id))
+
+    async def rebuild_index(self, collection: str, *, scope: str = "global") -> int:
+        """Begin to build a collection's graphs anew; how many records they will hold."""
+        return await self._unary(_admin.rebuild_index(collection, scope))
+
+    async def checkpoint_index(self, collection: str, *, scope: str = "global") -> t.Checkpoint:
+        """Wait until graphs cover what they should, and give back what deletions left."""
+        return await self._unary(_admin.checkpoint_index(collection, scope))
+
+    async def ingest(
+        self,
+        documents: Iterable[t.Document | str],
+        *,
+        collection: str = "documents",
+        scope: str = "global",
+        chunk_unit: t.ChunkUnit | None = None,
+        chunk_size: int = 0,
+        overlap: int | None = None,
+        language: str = "",
+        provider: str = "",
+        timeout_s: float = _rag.INGEST_TIMEOUT_S,
+    ) -> t.IngestResult:
+        """Chunk, embed and store documents; one that was there under the same id is replaced."""
+        call = _rag.ingest(
+            documents,
+            collection=collection,
+            scope=scope,
+            provider=provider,
+            chunking=_rag.chunking(chunk_unit, chunk_size, overlap, language),
+            timeout_s=timeout_s,
+        )
+        return await self._unary(call)
+
+    def import_documents(
+        self,
+        documents: Iterable[t.Document | str],
+        *,
+        collection: str = "documents",
+        scope: str = "global",
+        chunk_unit: t.ChunkUnit | None = None,
+        chunk_size: int = 0,
+        overlap: int | None = None,
+        language: str = "",
+        provider: str = "",
+    ) -> AsyncGenerator[t.Progress, None]:
+        """Ingest any number of documents; progress each time that more of them are on disk."""
+        exchange = _rag.import_documents(
+            documents,
+            collection=collection,
+            scope=scope,
+            provider=provider,
+            chunking=_rag.chunking(chunk_unit, chunk_size, overlap, language),
+        )
+        return self._exchange(exchange)
+
+    async def ensure_document_collection(
+        self,
+        collection: str = "documents",
+        *,
+        scope: str = "global",
+        provider: str = "",
+        hnsw: t.Hnsw | None = None,
+        default_ttl_s: float | None = None,
+        history_s: float | None = None,
+        ttl_s: float | None = None,
+    ) -> t.Collection:
+        """Make a collection for documents with settings of its own, if there is none."""
+        call = _rag.ensure_document_collection(
+            collection,
+            scope=scope,
+            provider=provider,
+            hnsw=hnsw,
+            default_ttl_s=default_ttl_s,
+            history_s=history_s,
+            ttl_s=ttl_s,
+        )
+        return await self._unary(call)
+
+    def list_documents(
+        self, *, collection: str = "documents", scope: str = "global"
+    ) -> AsyncIterator[t.DocumentSummary]:
+        """The documents of a collection in order of id; pages come as they are needed."""
+        return self._entries(_rag.list_documents(collection, scope))
+
+    async def retrieve(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        collection: str = "documents",
+        scope: str = "global",
+        **settings: Unpack[t.TextSettings],
+    ) -> t.SearchResult[t.Passage]:
+        """The `k` best passages for a text, as `types.TextSettings` say."""
+        return await self._unary(
+            _rag.retrieve(text, k, collection=collection, scope=scope, settings=settings)
+        )
+
+    async def delete_documents(
+        self,
+        document_ids: Iterable[str],
+        *,
+        collection: str = "documents",
+        scope: str = "global",
+    ) -> int:
+        """Remove documents, at most 1000; how many chunks went with them."""
+        return await self._unary(_rag.delete_documents(document_ids, collection, scope))
+
+    async def reembed(
+        self, provider: str, *, collection: str = "documents", scope: str = "global"
+    ) -> t.Reembedding:
+        """Begin to embed a collection's texts with another provider, in the background."""
+        return await self._unary(_rag.reembed(provider, collection, scope))
+
+    async def reembedding(
+        self, *, collection: str = "documents", scope: str = "global"
+    ) -> t.Reembedding:
+        """How far that is."""
+        return await self._unary(_rag.reembedding(collection, scope))
+
+    async def end_reembedding(self, *, collection: str = "documents", scope: str = "global") -> int:
+        """End it, or give up the vectors that were kept to go back; how many records that were."""
+        return await self._unary(_rag.end_reembedding(collection, scope))
+
+    async def embedding_providers(self) -> list[t.EmbeddingProvider]:
+        """The embedding providers that the deployment has."""
+        return await self._unary(_rag.embedding_providers())
