@@ -33,7 +33,7 @@ assert(not ids(now)[ARGS.deleted] and ids(before)[ARGS.deleted])
 print("then: " .. before[1].document_id .. ", now: " .. now[1].document_id)
 
 -- A session's own documents end with it.
-RAG.create_session_collection("reader-7", 600)
+RAG.create_session_collection("reader-7", 600, {collection = "documents"})
 RAG.ingest("The reader likes short answers.", {scope = "session:reader-7", collection = "documents"})
 local own = RAG.search("what does the reader like", {
   scope = "session:reader-7", collection = "documents",
