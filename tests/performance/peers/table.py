@@ -28,9 +28,9 @@ _WRITING = f"""\
 Calls of {WRITE:,} records, one after the other, each with a number that filters see. A library that
 builds its graph while it writes has nothing left to build."""
 _FILTERS = """\
-The condition is `part < n` over a number drawn by chance. In each cell: recall@10, searches a second
-in the engine's best way (1 or 16 callers, or batches), p50 of one caller; **short** answers had
-fewer hits than there are matches, of 300."""
+The condition is `part < n` over a number drawn by chance. In each cell: recall@10, searches a
+second in the engine's best way (1 or 16 callers, or batches), p50 of one caller; **short** answers
+had fewer hits than there are matches, of 300."""
 _MEMORY = """\
 Of the serving processes with everything loaded: what they share counts by share (PSS). `more` is
 the growth since the engine was opened empty."""
