@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import itertools
 import re
 import sys
 import sysconfig
@@ -65,7 +66,7 @@ def _kept_texts(count: int) -> list[str]:
     path = FOLDER / f"texts-{count}.txt"
     if not path.exists():
         different = list(dict.fromkeys(sentences()))
-        pairs = [f"{a} {b}"[:_LENGTH_MAX] for a, b in zip(different, different[1:], strict=False)]
+        pairs = [f"{a} {b}"[:_LENGTH_MAX] for a, b in itertools.pairwise(different)]
         different = list(dict.fromkeys(different + pairs))
         if len(different) < count:
             sys.exit(f"there are {len(different)} texts on this machine, and {count} are needed")

@@ -21,6 +21,7 @@ from services.vector.filters import check_filter, matches
 from services.vector.model import (
     Checkpoint,
     Deleted,
+    EmbeddingIdentity,
     Filter,
     Mask,
     MetadataChange,
@@ -36,6 +37,7 @@ from services.vector.model import (
 )
 from services.vector.refusals import (
     as_of_in_future,
+    embedding_mismatch,
     history_unavailable,
     restricted_by_row_filter,
     snapshot_not_found,
