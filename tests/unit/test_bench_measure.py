@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 
 import numpy as np
@@ -94,6 +95,29 @@ def test_a_family_has_grandchildren():
         child.communicate(b"\n")
     assert found[0] == child.pid
     assert len(found) == 2
+
+
+def test_a_rate_counts_no_connecting():
+    """A first call that takes a quarter of a second does not slow the rate down."""
+    known = set()
+
+    def call(number):
+        caller = threading.get_ident()
+        time.sleep(0.01 if caller in known else 0.25)
+        known.add(caller)
+
+    assert measure.rate(call, 4, 0.5) > 200
+
+
+def test_a_rate_of_calls_that_fail_is_an_error():
+    """One caller that cannot start ends the measurement; nobody waits for it."""
+
+    def call(number):
+        if number == 3:
+            raise ConnectionRefusedError
+
+    with pytest.raises((ConnectionRefusedError, threading.BrokenBarrierError)):
+        measure.rate(call, 4, 5.0)
 
 
 def test_gain_falls_with_the_rank():
