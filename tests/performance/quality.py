@@ -218,7 +218,7 @@ def page(results: Mapping[str, Sequence[Row]], sizes: Mapping[str, tuple[int, in
         lines += ["| | nDCG@10 | recall@10 |", "| --- | ---: | ---: |"]
         lines += [f"| {way} | {gain:.4f} | {hit:.4f} |" for way, gain, hit in rows]
         parts.append("\n".join([*lines, "", _verdict(rows)]))
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _verdict(rows: Sequence[Row]) -> str:

@@ -49,7 +49,7 @@ def page(results: Sequence[Found], asked: Sequence[Sequence[str]], count: int, p
     parts.append(_asked(asked))
     parts += [_table(title, words, columns, ran) for title, words, columns in _tables()]
     parts += [_engines(results), _gaps(results)]
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _head(count: int) -> str:
