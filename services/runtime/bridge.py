@@ -51,12 +51,10 @@ class Bridge:
 
     async def _answer(self, call: Call) -> Any:
         method = METHODS.get(f"/{call.method}")
-        if method is None or not self._relay.routes(method):
-            raise _not_for_scripts(call.method)
+        if method is None or method.streams or not self._relay.routes(method):
+            raise ServiceError(Reason.NOT_IMPLEMENTED, f"Scripts cannot call {call.method[:100]}.")
         context = self._acting_for(call.tenant)
         decide(context, method)
-        if method.streams:
-            raise _not_for_scripts(call.method)
         if await self._tenants.get(context.tenant) is None:  # a run may outlive its tenant
             raise tenant_not_found(context.tenant)
         request = _request(method, call.args)
@@ -75,10 +73,6 @@ class Bridge:
                 Reason.PERMISSION_DENIED, "This key may not act for the tenant that was named."
             )
         return self._context.acting_for(tenant)
-
-
-def _not_for_scripts(name: str) -> ServiceError:
-    return ServiceError(Reason.NOT_IMPLEMENTED, f"Scripts cannot call {name[:100]}.")
 
 
 def error_tree(error: ServiceError) -> Mapping[str, Any]:

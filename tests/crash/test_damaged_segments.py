@@ -3,7 +3,6 @@
 import os
 import shutil
 
-import msgspec
 import numpy as np
 import pytest
 
