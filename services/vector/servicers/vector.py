@@ -303,6 +303,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
     ) -> vector_pb2.PurgeVectorsResponse:
         """Erase the tenant."""
         del request, context
+        refuse_restricted("PurgeVectors")
         deleted = await self._storage.purge(_tenant())
         return vector_pb2.PurgeVectorsResponse(
             deleted_count=deleted.count, revision=deleted.revision
