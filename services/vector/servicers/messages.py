@@ -362,23 +362,44 @@ def write_record(record: Record) -> vector_pb2.VectorRecord:
 
 def write_result(result: SearchResult, *, columns: bool = False) -> vector_pb2.SearchResponse:
     """The hits of one vector as they travel."""
-    message = vector_pb2.SearchResponse(
-        exact=result.exact,
-        indexed_revision=result.indexed_revision,
-        revision=result.revision,
-        path=_PATHS[result.path],
-        candidate_count=result.candidate_count,
-        match_count=result.match_count,
-        complete=result.complete,
-    )
-    if columns:
-        message.columns.record_ids.extend([hit.record.record_id for hit in result.hits])
-        message.columns.scores.extend([hit.score for hit in result.hits])
-        return message
-    add = message.hits.add
-    for hit in result.hits:
-        _write_hit(hit, add(record_id=hit.record.record_id, score=hit.score, distance=hit.distance))
+    message = vector_pb2.SearchResponse(**_told(result))
+    _write_hits(result.hits, message, columns=columns)
     return message
+
+
+def write_results(
+    results: Sequence[SearchResult], *, columns: bool = False
+) -> vector_pb2.BatchSearchResponse:
+    """The hits of several vectors as they travel, each written once and in its place."""
+    answer = vector_pb2.BatchSearchResponse()
+    add = answer.results.add
+    for result in results:
+        _write_hits(result.hits, add(**_told(result)), columns=columns)
+    return answer
+
+
+def _told(result: SearchResult) -> dict[str, Any]:
+    return {
+        "exact": result.exact,
+        "indexed_revision": result.indexed_revision,
+        "revision": result.revision,
+        "path": _PATHS[result.path],
+        "candidate_count": result.candidate_count,
+        "match_count": result.match_count,
+        "complete": result.complete,
+    }
+
+
+def _write_hits(hits: Sequence[Hit], message: vector_pb2.SearchResponse, *, columns: bool) -> None:
+    if columns:
+        found = message.columns
+        found.SetInParent()
+        found.record_ids.extend([hit.record.record_id for hit in hits])
+        found.scores.extend([hit.score for hit in hits])
+        return
+    add = message.hits.add
+    for hit in hits:
+        _write_hit(hit, add(record_id=hit.record.record_id, score=hit.score, distance=hit.distance))
 
 
 def within_limit(answer: M) -> M:
