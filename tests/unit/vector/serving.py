@@ -100,9 +100,9 @@ async def read_to_refusal(call):
 
 
 @asynccontextmanager
-async def serving(storage):
-    """Both servicers over an engine; callers of two tenants."""
-    door = Door(SealedContext(SEAL), Counts(), calls_at_once=64)
+async def listening(storage, identify=None):
+    """Both servicers over an engine; where they are."""
+    door = Door(identify or SealedContext(SEAL), Counts(), calls_at_once=64)
     server = grpc.aio.server(interceptors=(door,), options=_OPTIONS)
     vectors = VectorServicer(storage, PageTokens(b"k" * 32))
     vector_pb2_grpc.add_VectorServiceServicer_to_server(vectors, server)
@@ -110,11 +110,19 @@ async def serving(storage):
     vector_admin_pb2_grpc.add_VectorAdminServiceServicer_to_server(admin, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    address = f"127.0.0.1:{port}"
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        yield Caller(channel, "acme"), Caller(channel, "globex")
+    yield f"127.0.0.1:{port}"
     await server.stop(None)
     await storage.close()
+
+
+@asynccontextmanager
+async def serving(storage):
+    """Both servicers over an engine; callers of two tenants."""
+    async with (
+        listening(storage) as address,
+        grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
+    ):
+        yield Caller(channel, "acme"), Caller(channel, "globex")
 
 
 def row(record_id, *values, **metadata):
