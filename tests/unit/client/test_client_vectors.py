@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from llmspell import AsyncClient, Client, Record
-from llmspell.errors import FailedPrecondition, InvalidArgument, NotFound
+from llmspell.errors import FailedPrecondition, Internal, InvalidArgument, NotFound
 from llmspell.types import Columns, Hnsw, Progress
 
 from services.common.clock import FakeClock
@@ -203,6 +203,18 @@ async def test_an_import_that_fails_says_why_and_keeps_what_it_told(clients):
         assert caught.value.reason == "VECTOR_ZERO"
     listed = await acme.list_vectors("c")
     assert {str(n) for n in range(1000)} <= {record.record_id for record in listed}
+
+
+async def test_a_reason_is_kept_while_records_are_sent(clients):
+    """However the refusal and the next message meet (grpc's issue 36066)."""
+    acme, _ = clients
+    columns = Columns([""] * 200_000, np.ones((200_000, 4), np.float32))
+    told = []
+    for _ in range(40):
+        with pytest.raises((NotFound, Internal)) as caught:
+            await acme.import_vectors("x", columns)
+        told.append(caught.value.reason)
+    assert told == ["COLLECTION_NOT_FOUND"] * 40
 
 
 async def test_a_record_that_cannot_be_sent_is_named(clients):
