@@ -4,12 +4,18 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 LLMSPELL_CRASH_IMAGES ?= 2000
+LLMSPELL_KILL_ROUNDS ?= 200
 
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 PROTOS := $(wildcard protos/llmspell/v1/*.proto)
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 DEV_STAMP     := $(VENV)/.installed-dev
+# What the vector bench compares with has an environment of its own, so that this one stays small.
+BENCH_VENV  ?= .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed-bench
+COUNT   ?= 100000
+ENGINES ?=
 LOCK := uv pip compile --quiet --no-strip-extras --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-package llmspell --no-emit-package llmspell-services \
 	--custom-compile-command "make lock"
@@ -54,10 +60,12 @@ lock: $(DEV_STAMP) ## resolve the lock files again (uses uv)
 	$(BIN)/$(LOCK) --output-file requirements.lock requirements.in
 	$(BIN)/$(LOCK) --constraint requirements.lock --output-file requirements-dev.lock \
 		requirements-dev.in
+	$(BIN)/$(LOCK) --constraint requirements.lock --output-file requirements-bench.lock \
+		requirements-bench.in
 
 .PHONY: clean
 clean: ## remove caches, generated code and .venv; data folders stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) $(BENCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	rm -rf build dist clients/python/dist
 	rm -f clients/python/llmspell/v1/*_pb2*.py clients/python/llmspell/v1/*_pb2.pyi
 	find services clients tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -116,12 +124,28 @@ test-integration: $(DEV_STAMP) ## do the four work together?
 	$(PYTEST) tests/integration
 
 .PHONY: test-crash
-test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut images
-	LLMSPELL_CRASH_IMAGES=$(LLMSPELL_CRASH_IMAGES) $(PYTEST) tests/crash
+test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut images, 200 kills
+	LLMSPELL_CRASH_IMAGES=$(LLMSPELL_CRASH_IMAGES) LLMSPELL_KILL_ROUNDS=$(LLMSPELL_KILL_ROUNDS) \
+		$(PYTEST) tests/crash
 
 .PHONY: bench
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run
 	$(BIN)/python -m tests.performance.bench
+
+# Goes on where it was stopped; COUNT=10000 tries it in minutes, ENGINES=llmspell,faiss runs some again.
+.PHONY: bench-vector
+bench-vector: $(DEV_STAMP) $(BENCH_STAMP) ## the vector service beside its peers: docs/benchmarks/vector.md
+	$(BIN)/python -m tests.performance.peers.asked --count $(COUNT)
+	$(BIN)/python -m tests.performance.peers.run --count $(COUNT) --python $(BENCH_VENV)/bin/python \
+		$(if $(ENGINES),--engines $(ENGINES) --again)
+
+.PHONY: bench-quality
+bench-quality: $(DEV_STAMP) ## what retrieval finds, by nearness, words and both: docs/benchmarks/quality.md
+	$(BIN)/python -m tests.performance.quality
+
+.PHONY: bench-scale
+bench-scale: $(DEV_STAMP) ## a million vectors through the gateway: docs/benchmarks/scale.md
+	$(BIN)/python -m tests.performance.scale
 
 ##@ Container
 
@@ -162,4 +186,11 @@ $(RUNTIME_STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 $(DEV_STAMP): requirements-dev.lock $(RUNTIME_STAMP)
 	@echo "installing what tests and checks need into $(VENV)"
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(BENCH_STAMP): requirements-bench.lock | $(BIN)/python
+	@echo "installing the engines to compare with into $(BENCH_VENV)"
+	@test -e $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes \
+		-r requirements-bench.lock
 	@touch $@

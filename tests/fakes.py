@@ -4,7 +4,7 @@ The real one is asked the same in tests/integration.
 """
 
 from google.protobuf import message_factory
-from llmspell.v1 import state_pb2, vector_pb2
+from llmspell.v1 import state_pb2, vector_admin_pb2, vector_pb2
 
 from services.common.context import SYSTEM_TENANT
 from services.common.errors import Reason, ServiceError
@@ -17,6 +17,8 @@ class FakeState:
         self.items = {}
         self.revision = 0
         self.calls = []
+        self.isolation = {}
+        """Tenant → what the vector process was told, until it is emptied."""
         self.fail_next = []
         """Method name → raised once, before it does anything."""
         self.before = {}
@@ -89,7 +91,12 @@ class FakeState:
             del self.items[place]
         return state_pb2.PurgeStateResponse(deleted_count=len(mine))
 
+    def _ConfigureVectorTenant(self, request, tenant):  # noqa: N802
+        self.isolation[tenant] = request.isolation
+        return vector_admin_pb2.ConfigureVectorTenantResponse(isolation=request.isolation)
+
     def _PurgeVectors(self, request, tenant):  # noqa: N802
+        self.isolation.pop(tenant, None)
         return vector_pb2.PurgeVectorsResponse(deleted_count=7)
 
     def _put(self, tenant, scope, key, value):

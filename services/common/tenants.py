@@ -33,7 +33,16 @@ class TenantRecord(msgspec.Struct, frozen=True):
     display_name: str
     create_ns: int
     deleting: bool = False
-    """Set while it is emptied, before its first day and at its end: nothing new arrives."""
+    """Set while it is emptied at its end: nothing new arrives."""
+    making: bool = False
+    """Set until it has been emptied before its first day: a namesake may have left something."""
+    isolation: str = "namespace"
+    """How its vectors are kept apart: the contract's Isolation in lower case."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes calls."""
+        return not (self.making or self.deleting)
 
 
 class SystemItems:
@@ -74,14 +83,14 @@ class Tenants:
         self._remembered = Remembered[TenantRecord](clock)
 
     async def get(self, tenant_id: str) -> TenantRecord | None:
-        """A tenant that is not being deleted.
+        """A tenant that is neither being made nor being deleted.
 
         Whatever is not a tenant's id, the system's own among them, is not even looked up.
         """
         if not is_tenant_id(tenant_id):
             return None
         record = await self._remembered.get(tenant_id, lambda: self._read(tenant_id))
-        return None if record is None or record.deleting else record
+        return record if record is not None and record.open else None
 
     def forget(self, tenant_id: str) -> None:
         """Look this one up again next time."""

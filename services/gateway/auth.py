@@ -76,6 +76,7 @@ class Authenticator:
             tenant=record.tenant_id,
             principal=record.key_id,
             permissions=permissions_of(record.roles),
+            row_filter=record.row_filter,
             request_id=request_id,
         )
 

@@ -6,6 +6,7 @@ call is remembered for a second: a key that is revoked anywhere ends everywhere 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -23,6 +24,9 @@ from services.common.tenants import (
     tenant_not_found,
 )
 
+CLAIM_S = 30.0
+"""How long whoever makes a tenant has the id to itself; by then it has finished or died."""
+
 _KEYS = "custom:keys"
 _KEYS_OF_TENANT = "custom:tenant-keys"
 
@@ -39,6 +43,17 @@ class KeyRecord(msgspec.Struct, frozen=True):
     roles: tuple[str, ...]
     display_name: str
     create_ns: int
+    row_filter: bytes = b""
+    """A serialised Filter of the contract; empty: every record of its tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An id that is held while its tenant is made."""
+
+    record: TenantRecord
+    revision: int
+    """Of the item that holds it; another one means that it was lost."""
 
 
 class Registry:
@@ -46,29 +61,61 @@ class Registry:
 
     def __init__(self, relay: Relay, clock: Clock) -> None:
         self._items = SystemItems(relay, principal="gateway")
+        self._clock = clock
         self._tenants = Tenants(self._items, clock)
         self._keys = Remembered[KeyRecord](clock)
 
     async def tenant(self, tenant_id: str) -> TenantRecord | None:
-        """A tenant that is not being deleted; at most a second old."""
+        """A tenant that takes calls; at most a second old."""
         return await self._tenants.get(tenant_id)
 
     async def key(self, key_id: str) -> KeyRecord | None:
         """A key by its public id; at most a second old."""
         return await self._keys.get(key_id, lambda: self._read(_KEYS, key_id, KeyRecord))
 
-    async def create_tenant(self, record: TenantRecord) -> None:
-        """Keep a new tenant.
+    async def create_tenant(self, record: TenantRecord) -> Claim:
+        """Keep a new tenant; one that is `making` is held for `CLAIM_S` and waits for its opening.
+
+        An id whose maker died meanwhile is taken over.
 
         Raises:
             ServiceError: TENANT_EXISTS.
         """
-        absent = state_pb2.Precondition(absent=True)
+        precondition = state_pb2.Precondition(absent=True)
+        kept, revision = await self._items.read(TENANTS_SCOPE, record.tenant_id, TenantRecord)
+        if kept is not None and self._is_abandoned(kept):
+            precondition = state_pb2.Precondition(revision=revision)
+        return await self._put_tenant(record, precondition)
+
+    async def open_tenant(self, claim: Claim) -> None:
+        """Let a tenant in that has been emptied.
+
+        Raises:
+            ServiceError: TENANT_EXISTS where another call has taken the id meanwhile.
+        """
+        ready = msgspec.structs.replace(claim.record, making=False)
+        await self._put_tenant(ready, state_pb2.Precondition(revision=claim.revision))
+
+    async def abandon_tenant(self, claim: Claim) -> None:
+        """Give up an id that could not be made ready, so that the next call need not wait."""
+        stale = msgspec.structs.replace(claim.record, create_ns=0)
+        await self._put_tenant(stale, state_pb2.Precondition(revision=claim.revision))
+
+    def _is_abandoned(self, record: TenantRecord) -> bool:
+        age_ns = self._clock.now_ns() - record.create_ns
+        return record.making and age_ns >= CLAIM_S * 1e9
+
+    async def _put_tenant(
+        self, record: TenantRecord, precondition: state_pb2.Precondition
+    ) -> Claim:
         request = state_pb2.SetStateRequest(
-            scope=TENANTS_SCOPE, key=record.tenant_id, value=_payload(record), precondition=absent
+            scope=TENANTS_SCOPE,
+            key=record.tenant_id,
+            value=_payload(record),
+            precondition=precondition,
         )
         try:
-            await self._items.call("SetState", request)
+            answer = await self._items.call("SetState", request)
         except ServiceError as error:
             if error.reason != Reason.REVISION_MISMATCH:
                 raise
@@ -78,23 +125,13 @@ class Registry:
                 tenant_id=record.tenant_id,
             ) from None
         self._tenants.forget(record.tenant_id)
-
-    async def open_tenant(self, record: TenantRecord) -> None:
-        """Let a tenant in that was created closed, to be emptied first."""
-        request = state_pb2.SetStateRequest(
-            scope=TENANTS_SCOPE,
-            key=record.tenant_id,
-            value=_payload(msgspec.structs.replace(record, deleting=False)),
-            precondition=state_pb2.Precondition(present=True),
-        )
-        await self._items.call("SetState", request)
-        self._tenants.forget(record.tenant_id)
+        return Claim(record, state_pb2.SetStateResponse.FromString(answer).revision)
 
     async def begin_deletion(self, tenant_id: str) -> TenantRecord | None:
         """Mark a tenant, so that it is refused everywhere; None where there is none."""
         record = await self._read(TENANTS_SCOPE, tenant_id, TenantRecord)
         if record is not None:
-            marked = msgspec.structs.replace(record, deleting=True)
+            marked = msgspec.structs.replace(record, deleting=True, making=False)
             request = state_pb2.SetStateRequest(
                 scope=TENANTS_SCOPE, key=tenant_id, value=_payload(marked)
             )
@@ -114,7 +151,7 @@ class Registry:
         )
         answer = await self._list(request)
         found = [msgspec.json.decode(item.value.json, type=TenantRecord) for item in answer.items]
-        return [record for record in found if not record.deleting], answer.next_page_token
+        return [record for record in found if record.open], answer.next_page_token
 
     async def create_key(self, record: KeyRecord) -> None:
         """Keep a new key of a tenant that exists.
@@ -123,7 +160,7 @@ class Registry:
             ServiceError: TENANT_NOT_FOUND.
         """
         tenant, revision = await self._items.read(TENANTS_SCOPE, record.tenant_id, TenantRecord)
-        if tenant is None or tenant.deleting:
+        if tenant is None or not tenant.open:
             raise tenant_not_found(record.tenant_id)
         index = f"{record.tenant_id}/{record.key_id}"
         # At this revision: a deletion that begins meanwhile must not leave a key behind it.

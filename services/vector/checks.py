@@ -59,11 +59,20 @@ def check_collection(collection_id: str, dimension: int) -> None:
     Raises:
         ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
     """
-    check_collection_id(collection_id.removeprefix("~"))
+    check_storage_id(collection_id)
     if dimension < 1:
         raise field_invalid("dimension", f"must be 1 to {DIMENSION_MAX}")
     if dimension > DIMENSION_MAX:
         raise limit_exceeded("dimension", dimension, DIMENSION_MAX)
+
+
+def check_storage_id(collection_id: str) -> None:
+    """Refuse a name that neither a collection nor a shadow can have.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID.
+    """
+    check_collection_id(collection_id.removeprefix("~"))
 
 
 def check_collection_id(collection_id: str) -> None:

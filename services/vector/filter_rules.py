@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ from services.vector.model import (
     Prefix,
     Range,
     Test,
+    Value,
 )
 from services.vector.values import kind_of
 
@@ -95,6 +97,8 @@ def _children(part: Filter) -> Iterator[tuple[str, Filter]]:
 
 
 def _check_test(test: Test, path: str) -> None:
+    if not all(map(_is_finite, _operands(test))):
+        raise _invalid(path, "must hold finite numbers only")
     match test:
         case Equals(None):
             raise _invalid(f"{path}.equals", "must not be null; use exists = false")
@@ -110,6 +114,27 @@ def _check_test(test: Test, path: str) -> None:
             raise _invalid(f"{path}.time", "must have a bound: gt, gte, lt or lte")
         case _:
             pass
+
+
+def _operands(test: Test) -> list[Value]:
+    match test:
+        case Equals(value):
+            return [value]
+        case In(values) | Except(values):
+            return list(values)
+        case Range():
+            return [bound for _, bound in test.bounds()]
+        case _:
+            return []
+
+
+def _is_finite(value: Value) -> bool:
+    """Whether a value could stand in a record; what is in no order must not reach a comparison."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _check_range(test: Range, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from pathlib import Path
 
 import grpc
@@ -39,8 +40,13 @@ from services.vector.retrieval import Retriever
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
 from services.vector.servicers.vector_admin import VectorAdminServicer
+from services.vector.storage import VectorStorage
 
 log = logging.getLogger(__name__)
+
+_SWITCH_S = 0.0005
+"""How long the writer, or a sweep of thousands of records, may keep the interpreter from searches
+that wait; Python's own 5 ms would be most of a search's time."""
 
 VECTOR_SERVICE = "llmspell.v1.VectorService"
 ADMIN_SERVICE = "llmspell.v1.VectorAdminService"
@@ -49,6 +55,7 @@ RAG_SERVICE = "llmspell.v1.RagService"
 
 async def build(settings: Settings) -> Parts:
     """Open the store, which recovers by itself, and prepare to serve."""
+    sys.setswitchinterval(_SWITCH_S)
     mine = settings.vector
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
@@ -90,7 +97,7 @@ async def build(settings: Settings) -> Parts:
         reflection=mine.reflection,
         background=(
             lambda: sweep_forever(storage, mine.sweep_interval_s),
-            lambda: _warm_up(providers),
+            lambda: _warm_up(providers, storage),
             reembedder.run,
         ),
         close=close,
@@ -124,10 +131,14 @@ def _secret(file: str) -> str:
         ) from None
 
 
-async def _warm_up(providers: Providers) -> None:
-    """Load the default model while nobody waits for it; what fails then fails again when used."""
+async def _warm_up(providers: Providers, storage: VectorStorage) -> None:
+    """Load the default model while nobody waits for it; what fails then fails again when used.
+
+    Where there are no texts yet, vectors may be all that is wanted, and a model takes memory.
+    """
     try:
-        await providers.load()
+        if await storage.has_texts():
+            await providers.load()
     except ServiceError as error:
         log.warning("the embedding model is not ready: %s", error.message)
     await asyncio.Event().wait()

@@ -108,7 +108,7 @@ class VectorStorage(Protocol):
     async def update_collection(
         self, tenant: str, scope: str, collection_id: str, changes: CollectionChanges
     ) -> tuple[Collection, int]:
-        """Change settings; the collection as it is then. What is kept of history is not extended.
+        """Change settings; the collection as it is then. A wider history begins with the change.
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, LIMIT_EXCEEDED, FIELD_INVALID.
@@ -216,11 +216,12 @@ class VectorStorage(Protocol):
 
         All in one step; how many. Vector, text and times stay; the revision and, for the history,
         the ingestion time are new. Expired records are not touched. Records that `row_filter` does
-        not let through count as not there, and none may leave it by the change (FIELD_INVALID).
+        not let through count as not there; a change by which one would leave it is refused.
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, FILTER_INVALID, LIMIT_EXCEEDED (metadata that
-                becomes too large, or more than UPDATE_MATCHES_MAX matches), FIELD_INVALID.
+                becomes too large, or more than UPDATE_MATCHES_MAX matches), FIELD_INVALID,
+                PERMISSION_DENIED. Nothing was changed.
         """
 
     async def delete(
@@ -356,6 +357,9 @@ class VectorStorage(Protocol):
         Raises:
             ServiceError: COLLECTION_NOT_FOUND.
         """
+
+    async def has_texts(self) -> bool:
+        """Whether any tenant has a collection whose vectors come from texts."""
 
     async def shadows(self) -> list[tuple[str, str, str]]:
         """Tenant, scope and collection of every shadow whose role is `incoming`."""

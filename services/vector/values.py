@@ -43,7 +43,8 @@ def parse_moment(value: Value) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        moment = None if not math.isfinite(value) else round(value * _SECOND_NS)
+        within = math.isfinite(value) and abs(value) <= _MOMENT_MAX / _SECOND_NS
+        moment = round(value * _SECOND_NS) if within else None
     elif isinstance(value, str):
         moment = _from_text(value)
     else:

@@ -13,7 +13,7 @@ from services.common.context import read_key
 from services.gateway.keys import OPERATOR_ID, read_credential
 from tests.house import tree
 
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
 NAMED = re.compile(r"(?:^|`)make ([a-z][a-z-]*)", re.MULTILINE)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import itertools
 import re
 import sys
 import sysconfig
@@ -65,8 +66,8 @@ def _kept_texts(count: int) -> list[str]:
     path = FOLDER / f"texts-{count}.txt"
     if not path.exists():
         different = list(dict.fromkeys(sentences()))
-        pairs = [f"{a} {b}"[:_LENGTH_MAX] for a, b in zip(different, different[1:], strict=False)]
-        different += [each for each in dict.fromkeys(pairs) if each not in set(different)]
+        pairs = [f"{a} {b}"[:_LENGTH_MAX] for a, b in itertools.pairwise(different)]
+        different = list(dict.fromkeys(different + pairs))
         if len(different) < count:
             sys.exit(f"there are {len(different)} texts on this machine, and {count} are needed")
         order = np.random.default_rng(7).permutation(len(different))[:count]

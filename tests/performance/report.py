@@ -11,7 +11,7 @@ class Report:
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, str, str]] = []
 
-    def asked(self, what: str, measured: str, target: str, met: bool) -> None:  # noqa: FBT001
+    def asked(self, what: str, measured: str, target: str, met: bool) -> None:
         """A line with a target."""
         self._add(what, measured, target, "met" if met else "**missed**")
 

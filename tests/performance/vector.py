@@ -1,8 +1,7 @@
 """`make bench-vector`: what is asked of the vector service, each a ratio in one run.
 
-One data set for all (`corpus`). Ours runs as the four processes do; beside it run usearch, faiss and
-hnswlib in this process, and other engines where they are installed (`peers`). Writes
-`docs/benchmarks/vector.md`.
+One data set for all (`corpus`). Ours runs as the four processes do; beside it runs usearch in this
+process.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from llmspell.v1 import types_pb2, vector_admin_pb2, vector_admin_pb2_grpc, vect
 from llmspell.v1 import vector_pb2_grpc as stubs
 from usearch.index import Index
 
-from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 from services.common.clock import SystemClock
+from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 from services.common.processes import running
 from tests.integration.deployment import free_port
 from tests.performance.corpus import corpus
@@ -60,6 +59,7 @@ class Ours:
 
     def load(self, collection, vectors, first=0):
         """Import by stream; seconds until all was acknowledged."""
+
         def requests():
             for start in range(0, len(vectors), 1000):
                 part = vectors[start : start + 1000]
@@ -86,9 +86,7 @@ class Ours:
         request = vector_pb2.SearchRequest(
             collection_id=collection,
             vector=types_pb2.Vector(f32=vector.tobytes()),
-            options=vector_pb2.SearchOptions(
-                limit=K, mask=vector_pb2.RecordMask(), **options
-            ),
+            options=vector_pb2.SearchOptions(limit=K, mask=vector_pb2.RecordMask(), **options),
         )
         return self.call("Search", request)
 
@@ -97,9 +95,7 @@ class Ours:
         request = vector_pb2.BatchSearchRequest(
             collection_id=collection,
             f32=vectors.tobytes(),
-            options=vector_pb2.SearchOptions(
-                limit=K, form=vector_pb2.HIT_FORM_COLUMNS, **options
-            ),
+            options=vector_pb2.SearchOptions(limit=K, form=vector_pb2.HIT_FORM_COLUMNS, **options),
         )
         return self.call("BatchSearch", request)
 
@@ -184,7 +180,7 @@ def memory_mb(pid, kind="RssAnon"):
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{kind}:"))
 
 
-def bench_main(report, processes, ours, through, vectors, queries):
+def bench_main(report, processes, ours, through, *, vectors, queries):
     """Ingest, build, recall, single, batched, 64 callers, memory."""
     pid = processes.pid("vector")
     before = memory_mb(pid), memory_mb(pid, "RssFile")
@@ -214,8 +210,11 @@ def bench_main(report, processes, ours, through, vectors, queries):
         bare / built >= 0.9,
     )
     expected = truth(vectors, queries)
-    hits = [numbers(ours.batch("main", queries[s : s + 50]).results[n].columns.record_ids)
-            for s in range(0, 0, 50) for n in range(50)]
+    hits = [
+        numbers(ours.batch("main", queries[s : s + 50]).results[n].columns.record_ids)
+        for s in range(0, 0, 50)
+        for n in range(50)
+    ]
     hits = []
     for s in range(0, len(queries), 50):
         answer = ours.batch("main", queries[s : s + 50])
@@ -303,7 +302,7 @@ def _measure(processes, vectors, queries):
         key = operator.create_key("acme", roles=["admin"]).key
     report = Report()
     ours, through = direct(processes), public(processes, key)
-    bench_main(report, processes, ours, through, vectors, queries)
+    bench_main(report, processes, ours, through, vectors=vectors, queries=queries)
 
 
 def main():

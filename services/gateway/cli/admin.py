@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from services.gateway.cli.inputs import parse_filter
 from services.gateway.cli.output import (
     ExitCode,
     say,
@@ -28,6 +30,7 @@ keys = typer.Typer(no_args_is_help=True, help="API keys of tenants, for the oper
 _PROCESS_COUNT = 4
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _MIB = 1024 * 1024
+_TENANT_HEADINGS = ["tenant", "name", "isolation", "made"]
 
 TenantArgument = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id.")]
 NameOption = Annotated[str, typer.Option("--name", help="A name for people.")]
@@ -48,11 +51,15 @@ def create_tenant(
     tenant_id: TenantArgument,
     *,
     name: NameOption = "",
+    isolation: Annotated[
+        Literal["namespace", "database", "metadata", "hybrid"],
+        typer.Option(help="How its vectors are kept apart; cannot be changed later."),
+    ] = "namespace",
     as_json: JsonOption = False,
 ) -> None:
     """Make a tenant."""
     with connect(context) as client:
-        tenant = client.create_tenant(tenant_id, display_name=name)
+        tenant = client.create_tenant(tenant_id, display_name=name, isolation=isolation)
     if as_json:
         show_json(tenant)
     else:
@@ -67,7 +74,7 @@ def list_tenants(context: typer.Context, *, as_json: JsonOption = False) -> None
     if as_json:
         show_json(found)
     elif found:
-        show_table(["tenant", "name", "made"], [_tenant_row(tenant) for tenant in found])
+        show_table(_TENANT_HEADINGS, [_tenant_row(tenant) for tenant in found])
     else:
         say("There are no tenants. `llmspell tenant create ID` makes one.")
 
@@ -81,9 +88,9 @@ def show_tenant(
         tenant = client.get_tenant(tenant_id)
         found = list(client.list_keys(tenant_id))
     if as_json:
-        show_json({**to_plain(tenant), "keys": found})
+        show_json({**to_plain(tenant), "keys": [_plain_key(key) for key in found]})
         return
-    show_table(["tenant", "name", "made"], [_tenant_row(tenant)])
+    show_table(_TENANT_HEADINGS, [_tenant_row(tenant)])
     if found:
         show_line("")
         _show_keys(found)
@@ -120,13 +127,25 @@ def create_key(
         list[str] | None, typer.Option(help="reader, writer or admin (default); may be repeated.")
     ] = None,
     name: NameOption = "",
+    row_filter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help='Only records that match exist for the key, such as {"team": "red"}.',
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it: the only time that it is shown."""
     with connect(context) as client:
-        created = client.create_key(tenant, roles=role or (), display_name=name)
+        created = client.create_key(
+            tenant,
+            roles=role or (),
+            display_name=name,
+            row_filter=parse_filter(row_filter, "--row-filter"),
+        )
     if as_json:
-        show_json({"key": created.key, **to_plain(created.api_key)})
+        show_json({"key": created.key, **_plain_key(created.api_key)})
         return
     show_line(created.key)
     roles = ", ".join(created.api_key.roles)
@@ -139,7 +158,7 @@ def list_keys(context: typer.Context, *, tenant: OwnerOption, as_json: JsonOptio
     with connect(context) as client:
         found = list(client.list_keys(tenant))
     if as_json:
-        show_json(found)
+        show_json([_plain_key(key) for key in found])
     elif found:
         _show_keys(found)
     else:
@@ -223,15 +242,31 @@ def _duration(seconds: float) -> str:
 
 
 def _tenant_row(tenant: Tenant) -> list[str]:
-    return [tenant.tenant_id, tenant.display_name, _made(tenant.create_time)]
+    return [tenant.tenant_id, tenant.display_name, tenant.isolation, _made(tenant.create_time)]
 
 
 def _show_keys(found: list[ApiKey]) -> None:
     rows = [
-        [key.key_id, ", ".join(key.roles), key.display_name, _made(key.create_time)]
+        [
+            key.key_id,
+            ", ".join(key.roles),
+            key.display_name,
+            "some" if key.row_filter is not None else "all",
+            _made(key.create_time),
+        ]
         for key in found
     ]
-    show_table(["key id", "roles", "name", "made"], rows)
+    show_table(["key id", "roles", "name", "records", "made"], rows)
+
+
+def _plain_key(key: ApiKey) -> dict[str, Any]:
+    """A key for JSON; its filter in the contract's own words."""
+    plain: dict[str, Any] = to_plain(replace(key, row_filter=None))
+    if key.row_filter is not None:
+        from google.protobuf.json_format import MessageToDict  # noqa: PLC0415  (slow to import)
+
+        plain["row_filter"] = MessageToDict(key.row_filter)
+    return plain
 
 
 def _made(time: datetime | None) -> str:

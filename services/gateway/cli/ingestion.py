@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
 from rich.progress import (
@@ -23,9 +25,12 @@ from services.gateway.cli.output import say, stderr
 if TYPE_CHECKING:
     from llmspell import Document, InvalidArgument
     from llmspell.types import IngestResult
+    from llmspell.types import Progress as Imported
 
 Ingest: TypeAlias = "Callable[[list[Document]], IngestResult]"
 """Sends one batch."""
+Import: TypeAlias = "Callable[[Iterator[Document]], Iterator[Imported]]"
+"""Sends a stream, and tells of what is on disk."""
 
 BATCH_DOCUMENTS = 64
 BATCH_BYTES = 32 * 1024
@@ -40,12 +45,28 @@ class Report:
     """What an ingestion did."""
 
     document_count: int = 0
+    unchanged_count: int = 0
+    """Documents that were there already, as they are."""
     chunk_count: int = 0
     token_count: int = 0
     cached_count: int = 0
     revision: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     elapsed_s: float = 0.0
+
+    @property
+    def done_count(self) -> int:
+        """Documents that are in."""
+        return self.document_count + self.unchanged_count
+
+    def add_imported(self, progress: Imported) -> None:
+        """Count what one stream came to."""
+        self.document_count += progress.document_count
+        self.unchanged_count += progress.unchanged_count
+        self.chunk_count += progress.record_count
+        self.token_count += progress.token_count
+        self.cached_count += progress.cached_count
+        self.revision = progress.revision
 
     def add(self, result: IngestResult) -> None:
         """Count one answer."""
@@ -65,18 +86,91 @@ Advance: TypeAlias = Callable[[int, int], None]
 """Told of documents and bytes that are done."""
 
 
-def ingest_sources(sources: list[Source], ingest: Ingest, report: Report) -> None:
-    """Read, batch and send; files that are unfit are named in the report.
+def ingest_sources(sources: list[Source], stream: Import, ingest: Ingest, report: Report) -> None:
+    """Read and send; files that are unfit are named in the report.
+
+    Where the service refuses a document of a stream, those that were not answered are sent in
+    batches, which tells which of them it is, and a new stream takes the rest.
 
     Raises:
         LLMSpellError: the service refused something that is no single file's fault.
     """
+    from llmspell import InvalidArgument  # noqa: PLC0415  (slow to import)
+    from llmspell.errors import Unimplemented  # noqa: PLC0415  (likewise)
+
     started = time.monotonic()
     with _progress(sources) as advance:
-        for batch in _batches(_read(sources, report, advance)):
-            _send(batch, ingest, report)
-            advance(len(batch), sum(text.source.file_bytes for text in batch))
+        while sources:
+            feed = _Feed(sources, report, advance)
+            try:
+                feed.run(stream)
+                break
+            except (InvalidArgument, Unimplemented) as error:
+                if isinstance(error, InvalidArgument) and not _is_about_document(error):
+                    raise
+                waiting, sources = feed.stop()
+                if isinstance(error, Unimplemented):  # an older deployment: batches do as well
+                    waiting, sources = _chained(waiting, sources, report, advance), []
+                for batch in _batches(waiting):
+                    _send(batch, ingest, report)
+                    advance(len(batch), sum(text.source.file_bytes for text in batch))
     report.elapsed_s = round(time.monotonic() - started, 3)
+
+
+class _Feed:
+    """Files on their way into one stream; what is not answered yet is remembered."""
+
+    def __init__(self, sources: list[Source], report: Report, advance: Advance) -> None:
+        self._sources = sources
+        self._report = report
+        self._advance = advance
+        self._waiting: deque[Text] = deque()
+        self._taken = 0
+        self._lock = Lock()  # requests are read on a thread of gRPC's
+
+    def run(self, stream: Import) -> None:
+        """Send everything; count what was answered, also where it ends early."""
+        answered, last = 0, None
+        try:
+            for progress in stream(self._documents()):
+                total, last = progress.document_count + progress.unchanged_count, progress
+                self._answer(total - answered)
+                answered = total
+        finally:
+            if last is not None:
+                self._report.add_imported(last)
+
+    def stop(self) -> tuple[Iterable[Text], list[Source]]:
+        """Texts that were not answered, and sources that were not read."""
+        with self._lock:
+            rest, self._sources = self._sources[self._taken :], []
+            return list(self._waiting), rest
+
+    def _documents(self) -> Iterator[Document]:
+        while (text := self._next()) is not None:
+            yield _document(text)
+
+    def _next(self) -> Text | None:
+        with self._lock:
+            while self._taken < len(self._sources):
+                source = self._sources[self._taken]
+                self._taken += 1
+                for text in _read([source], self._report, self._advance):
+                    self._waiting.append(text)
+                    return text
+        return None
+
+    def _answer(self, count: int) -> None:
+        with self._lock:
+            done = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        self._advance(len(done), sum(text.source.file_bytes for text in done))
+
+
+def _chained(
+    texts: Iterable[Text], sources: list[Source], report: Report, advance: Advance
+) -> Iterator[Text]:
+    yield from texts
+    yield from _read(sources, report, advance)
 
 
 def _read(sources: Iterable[Source], report: Report, advance: Advance) -> Iterator[Text]:

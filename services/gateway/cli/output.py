@@ -26,6 +26,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from llmspell.errors import LLMSpellError
+    from llmspell.types import SearchResult
 
     from services.common.errors import ServiceError
 
@@ -78,6 +79,15 @@ _ADVICE = {
     "CREDENTIAL_INVALID": "See LLMSPELL_API_KEY or the profile; `llmspell key create` makes a key.",
     "TENANT_NOT_FOUND": "`llmspell tenant list` shows the tenants; name one with --tenant.",
     "COLLECTION_NOT_FOUND": "`llmspell rag stats` shows the collections.",
+}
+
+_KIB = 1024
+_PATHS = {
+    "scan": "every record compared",
+    "matches": "every match compared",
+    "graph": "by graph",
+    "graph_widened": "by graph, widened for the filter",
+    "fallback": "by graph, then every match compared",
 }
 
 _KEPT = "\n\t"
@@ -134,6 +144,33 @@ def show_table(
         console.print(table)
     lines = captured.get().splitlines()
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def show_count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}{'es' if noun.endswith('ch') else 's'}"
+
+
+def show_size(size: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < _KIB:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= _KIB
+    return f"{size:.1f} GiB"
+
+
+def show_footer(found: SearchResult[Any], how: str = "") -> None:
+    """How a search went about it, for a person who looks; on stderr. `how` says it better."""
+    how = how or _PATHS.get(found.path, found.path)
+    parts = [how] if how else []
+    if found.match_count:
+        matches = show_count(found.match_count, "match")
+        parts.append(f"{matches}, {found.candidate_count:,} looked at")
+    parts.append("complete" if found.complete else "not complete: more may be had with --exact")
+    say(" · ".join(parts), "dim" if found.complete else "yellow")
 
 
 def show_raw(data: bytes) -> None:

@@ -107,9 +107,9 @@ def _ingest(acme: Client) -> None:
     sources, _ = find_sources([path for path in DOCUMENTS if path.exists()])
     chosen = [source for source in sources if PAGES_LEFT_OUT not in source.path.parts]
     report = Report()
-    ingest_sources(chosen, acme.ingest, report)
+    ingest_sources(chosen, acme.import_documents, acme.ingest, report)
     console.print(
-        f"  {report.document_count} documents → {report.chunk_count} chunks, "
+        f"  {report.done_count} documents → {report.chunk_count} chunks, "
         f"{report.token_count} tokens embedded by all-MiniLM-L6-v2 on this machine, "
         f"in {report.elapsed_s:.1f} s"
     )

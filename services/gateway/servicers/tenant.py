@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
-from llmspell.v1 import state_pb2, tenant_pb2, tenant_pb2_grpc, vector_pb2
+from llmspell.v1 import state_pb2, tenant_pb2, tenant_pb2_grpc, vector_admin_pb2, vector_pb2
 
 from services.common.access import METHODS
 from services.common.clock import Clock
 from services.common.context import CallContext, current_context, is_tenant_id
-from services.common.errors import field_invalid, limit_exceeded, required
+from services.common.errors import (
+    Reason,
+    ServiceError,
+    field_invalid,
+    limit_exceeded,
+    required,
+)
 from services.common.limits import DISPLAY_NAME_BYTES_MAX, TENANT_ID_LENGTH_MAX
 from services.common.relay import Relay
 from services.common.tenants import TenantRecord, tenant_not_found
 from services.gateway.keys import digest_of, new_key, read_credential
-from services.gateway.registry import KeyRecord, Registry
+from services.gateway.registry import Claim, KeyRecord, Registry
 from services.gateway.roles import checked_roles
+from services.gateway.row_filters import checked_row_filter
 
+_ISOLATION = "ISOLATION_"
+_NAMESPACE = vector_admin_pb2.ISOLATION_NAMESPACE
 _KEY_ID = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
 _PURGE_TIMEOUT_S = 120.0
+_MAKING_TIMEOUT_S = 8.0
+"""For each of the three calls that make a tenant ready: together less than an id is held for."""
 
 
 class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
@@ -38,11 +50,16 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
             tenant_id=_tenant_id(request.tenant_id),
             display_name=_display_name(request.display_name),
             create_ns=self._clock.now_ns(),
-            deleting=True,
+            making=True,
+            isolation=_isolation(request.isolation),
         )
-        await self._registry.create_tenant(record)
-        await self._purge(record.tenant_id)
-        await self._registry.open_tenant(record)
+        claim = await self._registry.create_tenant(record)
+        try:
+            await self._make_ready(record)
+        except ServiceError as error:
+            await self._give_up(claim, error)
+            raise
+        await self._registry.open_tenant(claim)
         return tenant_pb2.CreateTenantResponse(tenant=_tenant(record))
 
     async def GetTenant(  # noqa: N802
@@ -96,6 +113,7 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
             roles=checked_roles(request.roles),
             display_name=_display_name(request.display_name),
             create_ns=self._clock.now_ns(),
+            row_filter=checked_row_filter(request),
         )
         await self._registry.create_key(record)
         return tenant_pb2.CreateApiKeyResponse(api_key=_api_key(record), key=key)
@@ -133,31 +151,61 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
             principal=caller.principal, tenant_id=caller.tenant, permissions=caller.permissions
         )
 
-    async def _purge(self, tenant_id: str) -> tuple[int, int]:
-        """(items, records) removed from state and vector."""
-        caller = current_context()
-        purger = CallContext(
-            tenant=tenant_id,
-            principal=caller.principal,
-            permissions=("tenant.purge",),
-            request_id=caller.request_id,
+    async def _make_ready(self, record: TenantRecord) -> None:
+        """Empty a tenant's place, and say how its vectors are to be kept apart."""
+        await self._purge(record.tenant_id, timeout_s=_MAKING_TIMEOUT_S)
+        request = vector_admin_pb2.ConfigureVectorTenantRequest(
+            isolation=_ISOLATION + record.isolation.upper()
         )
+        await self._relay.call(
+            METHODS["/llmspell.v1.VectorAdminService/ConfigureVectorTenant"],
+            request.SerializeToString(),
+            _purger(record.tenant_id),
+            timeout_s=_MAKING_TIMEOUT_S,
+        )
+
+    async def _give_up(self, claim: Claim, error: ServiceError) -> None:
+        """Let go of an id, unless what was asked for may still be going on behind it."""
+        if error.reason == Reason.DEADLINE_EXCEEDED:
+            return
+        with contextlib.suppress(ServiceError):  # it ends by itself
+            await self._registry.abandon_tenant(claim)
+
+    async def _purge(
+        self, tenant_id: str, *, timeout_s: float = _PURGE_TIMEOUT_S
+    ) -> tuple[int, int]:
+        """(items, records) removed from state and vector."""
+        purger = _purger(tenant_id)
         items = await self._relay.call(
-            METHODS["/llmspell.v1.StateService/PurgeState"],
-            b"",
-            purger,
-            timeout_s=_PURGE_TIMEOUT_S,
+            METHODS["/llmspell.v1.StateService/PurgeState"], b"", purger, timeout_s=timeout_s
         )
         records = await self._relay.call(
-            METHODS["/llmspell.v1.VectorService/PurgeVectors"],
-            b"",
-            purger,
-            timeout_s=_PURGE_TIMEOUT_S,
+            METHODS["/llmspell.v1.VectorService/PurgeVectors"], b"", purger, timeout_s=timeout_s
         )
         return (
             state_pb2.PurgeStateResponse.FromString(items).deleted_count,
             vector_pb2.PurgeVectorsResponse.FromString(records).deleted_count,
         )
+
+
+def _purger(tenant_id: str) -> CallContext:
+    """Who empties a tenant: the caller, with that one permission."""
+    caller = current_context()
+    return CallContext(
+        tenant=tenant_id,
+        principal=caller.principal,
+        permissions=("tenant.purge",),
+        request_id=caller.request_id,
+    )
+
+
+def _isolation(number: int) -> str:
+    """The name of a way to keep tenants apart."""
+    values = vector_admin_pb2.Isolation.DESCRIPTOR.values_by_number
+    if number not in values:
+        known = [value.name.removeprefix(_ISOLATION).lower() for value in values.values()][1:]
+        raise field_invalid("isolation", f"must be one of {', '.join(known)}")
+    return values[number or _NAMESPACE].name.removeprefix(_ISOLATION).lower()
 
 
 def _tenant_id(text: str) -> str:
@@ -191,7 +239,11 @@ def _display_name(text: str) -> str:
 
 
 def _tenant(record: TenantRecord) -> tenant_pb2.Tenant:
-    message = tenant_pb2.Tenant(tenant_id=record.tenant_id, display_name=record.display_name)
+    message = tenant_pb2.Tenant(
+        tenant_id=record.tenant_id,
+        display_name=record.display_name,
+        isolation=_ISOLATION + record.isolation.upper(),
+    )
     message.create_time.FromNanoseconds(record.create_ns)
     return message
 
@@ -203,5 +255,7 @@ def _api_key(record: KeyRecord) -> tenant_pb2.ApiKey:
         roles=record.roles,
         display_name=record.display_name,
     )
+    if record.row_filter:
+        message.row_filter.ParseFromString(record.row_filter)
     message.create_time.FromNanoseconds(record.create_ns)
     return message

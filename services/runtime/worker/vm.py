@@ -18,7 +18,8 @@ from services.runtime.frames import Kind, RunOrder, pack, receive
 from services.runtime.worker.bridge import OUT_OF_MEMORY, Bridge
 
 PARTS = (
-    "prelude", "tree", "codec", "json", "call", "scope", "filter", "rag", "state", "args", "run",
+    "prelude", "tree", "codec", "json", "call", "scope", "options", "filter", "rag", "rag_care",
+    "state", "args", "run",
 )  # fmt: skip
 """The Lua files in the order in which they are loaded; later ones use earlier ones."""
 

@@ -12,6 +12,7 @@ from services.common.store import exit_on_fatal
 from services.vector.embedding.cache import EmbeddingCache, MemoryCache
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
 from services.vector.engines.embeddings import StoredEmbeddings
+from services.vector.engines.isolated import IsolatedVectorStorage
 from services.vector.engines.memory import MemoryVectorStorage
 from services.vector.storage import VectorStorage
 
@@ -59,7 +60,11 @@ def _embedded(
     data: Path, clock: Clock, exact_threshold: int, on_fatal: Callable[[str], None]
 ) -> Engine:
     store = open_store(data, on_fatal=on_fatal)
-    storage = EmbeddedVectorStorage(store, clock, exact_threshold=exact_threshold)
+    storage = IsolatedVectorStorage(
+        store,
+        open_own=lambda path: open_store(path, on_fatal=on_fatal),
+        make=lambda own: EmbeddedVectorStorage(own, clock, exact_threshold=exact_threshold),
+    )
     return Engine(storage, StoredEmbeddings(store, clock))
 
 

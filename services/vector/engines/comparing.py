@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.vector.engines.kept import masked
-from services.vector.model import Hit, Mask, Metric, Query, Record, Vector
+from services.vector.model import Hit, Metric, Query, Record, Vector
 
 _K1, _B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
@@ -27,7 +27,7 @@ def nearest(vector: Vector, found: Sequence[Record], metric: Metric, query: Quer
 def bm25(text: str, found: Sequence[Record], texts: Sequence[str], query: Query) -> list[Hit]:
     """The records that share a word with a text; `texts` are all of the collection."""
     counts = [Counter(_words(each)) for each in texts]
-    average = sum(map(Counter.total, counts)) / max(1, len(counts))
+    average = sum(map(Counter.total, counts)) / max(1, len(counts)) or 1.0
     scored = []
     for record in found:
         words = Counter(_words(record.text))
@@ -45,10 +45,11 @@ def bm25(text: str, found: Sequence[Record], texts: Sequence[str], query: Query)
 def _hits(scored: list[tuple[float, Record]], query: Query, *, cosine: bool) -> list[Hit]:
     scored.sort(key=lambda pair: (-pair[0], pair[1].record_id))
     least = -np.inf if query.score_threshold is None else query.score_threshold
-    mask = Mask(metadata=False, text=False) if query.columns else query.mask
     return [
         Hit(
-            record=masked(record, mask),
+            record=Record(record_id=record.record_id)
+            if query.columns
+            else masked(record, query.mask),
             score=score,
             distance=1 - score if cosine else -score,
         )

@@ -105,7 +105,7 @@ class Core:
 
     async def search(self, place: Place, query: Query) -> list[SearchResult]:
         """The nearest records to each vector."""
-        if query.min_recall is not None and query.min_recall >= 1:
+        if query.min_recall is not None and query.min_recall == 1:
             query = replace(query, exactness=Exactness.EXACT, min_recall=None)
         start = time.perf_counter_ns()
         results = await self._gatherer.search(place, query)

@@ -19,7 +19,7 @@ from services.vector.engines.layout import OWN, CollectionRow
 from services.vector.engines.lexical import LexicalIndex
 from services.vector.engines.namespace import Namespace
 from services.vector.engines.visible import Sight
-from services.vector.model import Hit, Query, SearchPath, SearchResult
+from services.vector.model import Hit, Query, Record, SearchPath, SearchResult
 from services.vector.segments.rows import Int64s, Table
 
 INDEX_BYTES_MAX = 512 * MIB
@@ -145,7 +145,7 @@ def _result(
 ) -> SearchResult:
     least = query.score_threshold
     hits = [
-        Hit(record=reads.record(view, namespace, label, query.mask), score=score, distance=-score)
+        Hit(record=_record(view, namespace, label, query), score=score, distance=-score)
         for label, score in ranked
         if least is None or score >= least
     ]
@@ -159,3 +159,9 @@ def _result(
         candidate_count=len(ranked),
         match_count=match_count,
     )
+
+
+def _record(view: View, namespace: int, label: int, query: Query) -> Record:
+    if query.columns:
+        return Record(record_id=reads.need_payload(view, namespace, label).record_id)
+    return reads.record(view, namespace, label, query.mask)

@@ -11,31 +11,24 @@ from dataclasses import replace
 
 import msgspec
 
-from services.common.clock import Clock
 from services.common.errors import limit_exceeded
 from services.common.limits import SNAPSHOTS_MAX, UPDATE_MATCHES_MAX
 from services.vector.checks import check_collection, check_query, check_records, check_settings
 from services.vector.engines.comparing import bm25, nearest
 from services.vector.engines.kept import Kept, Scope, Version, alive, masked, size_of, with_prefix
+from services.vector.engines.memory_places import Key, MemoryPlaces
 from services.vector.filters import check_filter, matches
 from services.vector.model import (
     Checkpoint,
-    Collection,
-    CollectionChanges,
-    CollectionPage,
-    CollectionSettings,
     Deleted,
     EmbeddingIdentity,
     Filter,
-    Isolation,
     Mask,
     MetadataChange,
-    Metric,
     NewRecord,
     Query,
     Record,
     RecordPage,
-    ScopeSettings,
     SearchPath,
     SearchResult,
     SnapshotInfo,
@@ -44,168 +37,20 @@ from services.vector.model import (
 )
 from services.vector.refusals import (
     as_of_in_future,
-    collection_exists,
-    collection_not_found,
     embedding_mismatch,
     history_unavailable,
-    records_changed,
     restricted_by_row_filter,
     snapshot_not_found,
     too_many_matches,
 )
-from services.vector.setting_checks import (
-    check_changes,
-    check_collection_settings,
-    check_metadata_change,
-    check_scope_settings,
-)
+from services.vector.setting_checks import check_metadata_change
 from services.vector.storage import Capability
 
-_Key = tuple[str, str, str]
-_SHADOW = "~"
-_DEFAULTS = CollectionSettings()
 
-
-class MemoryVectorStorage:
+class MemoryVectorStorage(MemoryPlaces):
     """Keeps everything in this process; gone at its end."""
 
     capabilities = frozenset({Capability.EXACT_SEARCH, Capability.HISTORY, Capability.SNAPSHOT})
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._kept: dict[_Key, Kept] = {}
-        self._scopes: dict[tuple[str, str], Scope] = {}
-        self._snapshots: dict[tuple[str, str], tuple[SnapshotInfo, Kept]] = {}
-        self._isolation: dict[str, Isolation] = {}
-        self._revision = 0
-        self._closed = False
-
-    async def create_collection(
-        self,
-        tenant: str,
-        scope: str,
-        collection_id: str,
-        *,
-        dimension: int,
-        metric: Metric,
-        embedding: EmbeddingIdentity | None = None,
-        settings: CollectionSettings = _DEFAULTS,
-    ) -> tuple[Collection, int]:
-        """Make a collection."""
-        check_collection(collection_id, dimension)
-        check_collection_settings(settings)
-        if self._find(tenant, scope, collection_id) is not None:
-            raise collection_exists(scope, collection_id)
-        now = self._clock.now_ns()
-        self._end_scope(tenant, scope)
-        self._forget([(tenant, scope, collection_id)])
-        collection = Collection(
-            scope=scope,
-            collection_id=collection_id,
-            dimension=dimension,
-            metric=metric,
-            embedding=embedding,
-            create_time_ns=now,
-            hnsw=settings.hnsw,
-            default_ttl_ns=settings.default_ttl_ns,
-            history_window_ns=settings.history_window_ns,
-            expire_time_ns=None if settings.ttl_ns is None else now + settings.ttl_ns,
-            role="incoming" if collection_id.startswith(_SHADOW) else "",
-        )
-        self._kept[tenant, scope, collection_id] = Kept(collection, history_start_ns=now)
-        return collection, self._next()
-
-    async def ensure_collection(
-        self,
-        tenant: str,
-        scope: str,
-        collection_id: str,
-        *,
-        metric: Metric,
-        embedding: EmbeddingIdentity,
-        settings: CollectionSettings = _DEFAULTS,
-    ) -> tuple[Collection, int]:
-        """The collection, made where it is missing."""
-        kept = self._find(tenant, scope, collection_id)
-        if kept is None:
-            return await self.create_collection(
-                tenant,
-                scope,
-                collection_id,
-                dimension=embedding.dimension,
-                metric=metric,
-                embedding=embedding,
-                settings=settings,
-            )
-        if kept.collection.embedding != embedding:
-            raise embedding_mismatch(collection_id, kept.collection.embedding, embedding)
-        return kept.counted(), self._revision
-
-    async def get_collection(
-        self, tenant: str, scope: str, collection_id: str
-    ) -> tuple[Collection, int]:
-        """A collection."""
-        return self._need(tenant, scope, collection_id).counted(), self._revision
-
-    async def update_collection(
-        self, tenant: str, scope: str, collection_id: str, changes: CollectionChanges
-    ) -> tuple[Collection, int]:
-        """Change settings."""
-        check_changes(changes)
-        kept, now = self._need(tenant, scope, collection_id), self._clock.now_ns()
-        old = new = kept.collection
-        if changes.default_ttl_ns is not None:
-            new = replace(new, default_ttl_ns=changes.default_ttl_ns or None)
-        if changes.history_window_ns is not None:
-            if not old.history_window_ns:
-                kept.history_start_ns = now
-            new = replace(new, history_window_ns=changes.history_window_ns)
-        if changes.ttl_ns is not None:
-            new = replace(new, expire_time_ns=now + changes.ttl_ns if changes.ttl_ns else None)
-        if changes.ef_search is not None:
-            new = replace(new, hnsw=replace(new.hnsw, ef_search=changes.ef_search))
-        kept.collection = new
-        return kept.counted(), self._revision if new == old else self._next()
-
-    async def configure_scope(
-        self,
-        tenant: str,
-        scope: str,
-        *,
-        record_ttl_ns: int | None = None,
-        ttl_ns: int | None = None,
-    ) -> tuple[ScopeSettings, int]:
-        """Change a scope's settings."""
-        check_scope_settings(record_ttl_ns, ttl_ns)
-        ended, now = self._end_scope(tenant, scope), self._clock.now_ns()
-        old = self._scopes.get((tenant, scope), Scope())
-        new = Scope(
-            old.record_ttl_ns if record_ttl_ns is None else record_ttl_ns or None,
-            old.expire_time_ns if ttl_ns is None else (now + ttl_ns if ttl_ns else None),
-        )
-        self._scopes[tenant, scope] = new
-        revision = self._next() if new != old or ended else self._revision
-        return (
-            ScopeSettings(record_ttl_ns=new.record_ttl_ns, expire_time_ns=new.expire_time_ns),
-            revision,
-        )
-
-    async def list_collections(
-        self, tenant: str, scope: str | None, *, limit: int, after: tuple[str, str] | None = None
-    ) -> CollectionPage:
-        """Collections in order."""
-        keys = sorted(key for key in self._mine(tenant, scope) if after is None or key[1:] > after)
-        page = [self._kept[key].counted() for key in keys[:limit]]
-        cursor = (page[-1].scope, page[-1].collection_id) if len(keys) > limit else None
-        return CollectionPage(collections=page, cursor=cursor, revision=self._revision)
-
-    async def delete_collection(self, tenant: str, scope: str, collection_id: str) -> Deleted:
-        """Remove a collection and its shadow."""
-        kept = self._find(tenant, scope, collection_id)
-        if kept is None:
-            return Deleted(0, self._revision)
-        self._forget([(tenant, scope, collection_id)])
-        return Deleted(len(kept.records), self._next())
 
     async def upsert(
         self,
@@ -367,26 +212,6 @@ class MemoryVectorStorage:
             (tenant, scope, collection_id), lambda kept: with_prefix(kept, prefixes), row_filter
         )
 
-    async def delete_scope(self, tenant: str, scope: str) -> Deleted:
-        """Remove a scope's collections."""
-        count = sum(len(self._kept[key].records) for key in self._mine(tenant, scope))
-        ended = self._end_scope(tenant, scope)
-        held = [key for key in self._kept if key[:2] == (tenant, scope)]
-        self._forget(held)
-        return Deleted(count, self._next() if held or ended else self._revision)
-
-    async def purge(self, tenant: str) -> Deleted:
-        """Remove a tenant."""
-        count = sum(len(self._kept[key].records) for key in self._mine(tenant, None))
-        held = [key for key in self._kept if key[0] == tenant]
-        self._forget(held)
-        for scope in [key for key in self._scopes if key[0] == tenant]:
-            del self._scopes[scope]
-        for snapshot in [key for key in self._snapshots if key[0] == tenant]:
-            del self._snapshots[snapshot]
-        self._isolation.pop(tenant, None)
-        return Deleted(count, self._next() if held else self._revision)
-
     async def search(
         self, tenant: str, scope: str, collection_id: str, query: Query
     ) -> list[SearchResult]:
@@ -414,8 +239,12 @@ class MemoryVectorStorage:
         check_settings(query)
         kept = self._need(tenant, scope, collection_id)
         found = self._seen(kept, query)
+        everything = replace(
+            query, filter=None, event_time=None, ingest_time=None, include_expired=True
+        )
+        texts = [record.text for record in self._seen(kept, everything)]
         return SearchResult(
-            hits=bm25(text, found, [v.record.text for v in kept.records.values()], query),
+            hits=bm25(text, found, texts, query),
             exact=True,
             indexed_revision=self._revision,
             revision=self._revision,
@@ -478,7 +307,10 @@ class MemoryVectorStorage:
         place = (tenant, scope or info.scope, collection_id or info.collection_id)
         check_collection(place[2], copy.collection.dimension)
         now, revision = self._clock.now_ns(), self._next()
+        self._end_scope(*place[:2])
         old = self._find(*place)
+        if old is None:
+            self._forget([place])
         settings = (old or copy).collection
         restored = Kept(
             replace(
@@ -514,38 +346,6 @@ class MemoryVectorStorage:
         kept = self._need(tenant, scope, collection_id)
         return Checkpoint(indexed_count=0, record_count=len(kept.records), disk_bytes=0)
 
-    async def swap_shadow(
-        self, tenant: str, scope: str, collection_id: str, *, records_revision: int
-    ) -> int:
-        """Exchange a collection and its shadow."""
-        kept = self._need(tenant, scope, collection_id)
-        shadow = self._find(tenant, scope, _SHADOW + collection_id)
-        if shadow is None:
-            raise collection_not_found(scope, collection_id)
-        if kept.records_revision != records_revision:
-            raise records_changed(collection_id, kept.records_revision, records_revision)
-        revision, now = self._next(), self._clock.now_ns()
-        kept.exchange(shadow, now_ns=now, revision=revision)
-        return revision
-
-    async def records_revision(self, tenant: str, scope: str, collection_id: str) -> int:
-        """The revision of the last change of a collection's records."""
-        return self._need(tenant, scope, collection_id).records_revision
-
-    async def shadows(self) -> list[tuple[str, str, str]]:
-        """Collections whose other vectors are being made."""
-        return [
-            (tenant, scope, name.removeprefix(_SHADOW))
-            for (tenant, scope, name), kept in self._kept.items()
-            if kept.collection.role == "incoming"
-        ]
-
-    async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
-        """Nothing is shared here, whatever is asked for."""
-        if not any(key[0] == tenant for key in self._kept):
-            self._isolation[tenant] = isolation
-        return self._isolation.get(tenant, Isolation.NAMESPACE)
-
     async def sweep(self, limit: int = 500) -> int:
         """Remove what has expired, and what no history reaches."""
         now, removed = self._clock.now_ns(), 0
@@ -567,53 +367,6 @@ class MemoryVectorStorage:
             self._next()
         return removed + gone
 
-    async def ready(self) -> bool:
-        """Until it is closed."""
-        return not self._closed
-
-    async def close(self) -> None:
-        """Nothing to finish."""
-        self._closed = True
-
-    def _next(self) -> int:
-        self._revision += 1
-        return self._revision
-
-    def _find(self, tenant: str, scope: str, collection_id: str) -> Kept | None:
-        kept, now = self._kept.get((tenant, scope, collection_id)), self._clock.now_ns()
-        ended = self._scopes.get((tenant, scope), Scope()).ended(now)
-        return None if kept is None or ended or kept.ended(now) else kept
-
-    def _need(self, tenant: str, scope: str, collection_id: str) -> Kept:
-        kept = self._find(tenant, scope, collection_id)
-        if kept is None:
-            raise collection_not_found(scope, collection_id)
-        return kept
-
-    def _mine(self, tenant: str, scope: str | None) -> list[_Key]:
-        return [
-            key
-            for key, kept in self._kept.items()
-            if key[0] == tenant
-            and scope in {None, key[1]}
-            and not kept.collection.role
-            and self._find(*key) is not None
-        ]
-
-    def _forget(self, keys: Iterable[_Key]) -> None:
-        for tenant, scope, name in list(keys):
-            self._kept.pop((tenant, scope, name), None)
-            self._kept.pop((tenant, scope, _SHADOW + name), None)
-
-    def _end_scope(self, tenant: str, scope: str) -> int:
-        """Where a scope's time has come, remove what it had; how many collections that were."""
-        if not self._scopes.get((tenant, scope), Scope()).ended(self._clock.now_ns()):
-            return 0
-        del self._scopes[tenant, scope]
-        held = [key for key in self._kept if key[:2] == (tenant, scope)]
-        self._forget(held)
-        return len(held)
-
     def _matching(self, kept: Kept, where: Filter) -> list[str]:
         now = self._clock.now_ns()
         return [
@@ -627,7 +380,7 @@ class MemoryVectorStorage:
         return sum(kept.end(key, now) for key in list(record_ids))
 
     def _delete(
-        self, place: _Key, choose: Callable[[Kept], Iterable[str]], row_filter: Filter | None
+        self, place: Key, choose: Callable[[Kept], Iterable[str]], row_filter: Filter | None
     ) -> Deleted:
         kept = self._find(*place)
         if kept is None:

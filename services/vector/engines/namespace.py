@@ -18,7 +18,8 @@ from services.common.store import View
 from services.vector.engines import layout, postings
 from services.vector.engines.building import BuildFailedError
 from services.vector.engines.changes import Edit
-from services.vector.engines.layout import NamespaceRow
+from services.vector.engines.footprint import give_back
+from services.vector.engines.layout import CollectionRow, NamespaceRow
 from services.vector.engines.sealing import Merge, Sealing
 from services.vector.engines.tail import Arrivals, Tail
 from services.vector.model import Metric
@@ -148,12 +149,12 @@ class Namespace:
         finally:
             self._hurry = False
 
-    def rebuild(self) -> int:
-        """Begin to build all segments again; how many rows there are."""
+    def rebuild(self, row: CollectionRow) -> int:
+        """Begin to build all segments again; how many rows a collection has."""
         self._anew = bool(self.segments)
         self._failed_at = None
         self.follow()
-        return sum(table.alive_count for table in self.tables())
+        return row.record_count
 
     def busy(self) -> bool:
         """Whether segments are being worked on."""
@@ -276,6 +277,7 @@ class Namespace:
         for number in merge.segments:
             self._sealing.forget(self.segments.pop(number).path)
         self._unfit -= merge.unfit
+        give_back()
 
     def _tables_of(self, merge: Merge) -> list[Table]:
         return [self.segments[number].table() for number in sorted(merge.segments)]

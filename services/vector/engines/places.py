@@ -58,8 +58,8 @@ def update(txn: Txn, place: Place, changes: CollectionChanges, *, now_ns: int) -
         fields["default_ttl_ns"] = changes.default_ttl_ns or None
     if changes.history_window_ns is not None:
         fields["history_window_ns"] = changes.history_window_ns
-        if not row.history_window_ns:
-            fields["history_start_ns"] = now_ns
+        if changes.history_window_ns > row.history_window_ns:
+            fields["history_start_ns"] = now_ns  # what ended before is not kept for as long
     if changes.ttl_ns is not None:
         fields["expire_time_ns"] = now_ns + changes.ttl_ns if changes.ttl_ns else layout.NEVER
     if changes.ef_search is not None:

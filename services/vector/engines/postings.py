@@ -44,25 +44,19 @@ _decode = msgspec.msgpack.Decoder(dict).decode
 
 def add(txn: Txn, namespace: int, records: Sequence[tuple[int, bytes]]) -> None:
     """Note records, given as label and metadata."""
-    for key, labels in _grouped(namespace, records).items():
-        found = _read(txn.get(layout.POSTINGS, key))
-        found.update(labels)
-        txn.put(layout.POSTINGS, key, _written(found))
+    _include(txn, _grouped(namespace, records))
 
 
 def remove(txn: Txn, namespace: int, records: Sequence[tuple[int, bytes]]) -> None:
     """Forget records that were noted, given as label and metadata."""
-    for key, labels in _grouped(namespace, records).items():
+    for key, labels in sorted(_grouped(namespace, records).items()):
         _discard(txn, key, labels)
 
 
 def add_members(txn: Txn, namespace: int, member: int, labels: Sequence[int]) -> None:
     """Say whose rows these are."""
     prefix = _prefix(namespace, MEMBER) + layout.namespace_key(member)
-    for key, some in _by_block(prefix, labels).items():
-        found = _read(txn.get(layout.POSTINGS, key))
-        found.update(some)
-        txn.put(layout.POSTINGS, key, _written(found))
+    _include(txn, _by_block(prefix, labels))
 
 
 def remove_members(txn: Txn, namespace: int, member: int, labels: Sequence[int]) -> None:
@@ -152,6 +146,18 @@ def _by_block(prefix: bytes, labels: Sequence[int]) -> dict[bytes, list[int]]:
     for label in labels:
         found[prefix + _BLOCK.pack(label >> _BLOCK_BITS)].append(label)
     return found
+
+
+def _include(txn: Txn, sets: dict[bytes, list[int]]) -> None:
+    """Add labels to sets, in the order of keys, so that one page is changed after another."""
+    for key, labels in sorted(sets.items()):
+        stored = txn.get(layout.POSTINGS, key)
+        if stored is None and len(labels) == 1:  # most values of many are new
+            txn.put(layout.POSTINGS, key, _LIST + _LABEL.pack(labels[0]))
+            continue
+        found = _read(stored)
+        found.update(labels)
+        txn.put(layout.POSTINGS, key, _written(found))
 
 
 def _discard(txn: Txn, key: bytes, labels: Sequence[int]) -> None:

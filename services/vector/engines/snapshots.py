@@ -82,13 +82,14 @@ class Snapshots:
         target = (tenant, scope or registered.scope, collection_id or registered.collection_id)
         check_collection(target[2], row.dimension)
         hidden = (target[0], target[1], RESTORING + secrets.token_hex(8))
+        bare = msgspec.structs.replace(_emptied(row), expire_time_ns=layout.NEVER, role="incoming")
         await self._core.write(
-            lambda txn: places.create(txn, hidden, row, now_ns=self._core.now_ns())
+            lambda txn: places.create(txn, hidden, bare, now_ns=self._core.now_ns())
         )
         try:
             count = await self._fill(hidden, records)
             change = await self._core.write(
-                lambda txn: _put_in_place(txn, target, hidden, self._core.now_ns())
+                lambda txn: _put_in_place(txn, target, hidden, row, self._core.now_ns())
             )
         except BaseException:
             await asyncio.shield(self._drop(hidden))
@@ -220,15 +221,21 @@ def _append(txn: Txn, place: Place, some: Sequence[tuple[Any, Payload]], now_ns:
     return change
 
 
-def _put_in_place(txn: Txn, target: Place, hidden: Place, now_ns: int) -> Change:
+def _put_in_place(
+    txn: Txn, target: Place, hidden: Place, row: CollectionRow, now_ns: int
+) -> Change:
     """Give the restored records the name; what had it goes."""
     revision = txn.next_revision()
     if reads.row(txn, target, now_ns) is None:
-        row = reads.need_row(txn, hidden, now_ns)
-        empty = msgspec.structs.replace(row, role="", record_count=0, stored_bytes=0)
-        places.create(txn, target, empty, now_ns=now_ns)
+        places.create(txn, target, _emptied(row), now_ns=now_ns)
     places.exchange(txn, target, hidden, now_ns=now_ns, revision=revision, role="incoming")
     return Change(revision, gone=places.doom(txn, hidden, revision).gone)
+
+
+def _emptied(row: CollectionRow) -> CollectionRow:
+    return msgspec.structs.replace(
+        row, role="", record_count=0, stored_bytes=0, history_count=0, history_bytes=0
+    )
 
 
 def _info(snapshot_id: str, row: SnapshotRow) -> SnapshotInfo:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 from blake3 import blake3
@@ -32,7 +33,8 @@ PRESENT, FILLED, BOOLEAN, NUMBER, NUMBERS, TEXT, LONG, MOMENT, MOMENTS, DIGEST =
     bytes([kind]) for kind in range(16, 26)
 )
 TERMS_MAX = 512
-"""A record with more terms is not found by terms, but looked at each time."""
+"""A record with more terms, or more values, is not found by terms, but looked at each time. What
+was noted is forgotten by the same rule: another number, or another rule, is another schema."""
 TEXT_BYTES_MAX = 256
 """With NUL escaped. LMDB's keys have at most 511 bytes, and those of a term 28 beside its text."""
 LONG_BYTES = 32
@@ -51,10 +53,14 @@ _UNADDRESSABLE = frozenset(".[]")
 _EMPTY: tuple[Value, ...] = ("", [], {})
 
 
+_decode = msgspec.msgpack.Decoder(dict).decode
+
+
 class TooManyTermsError(Exception):
     """A record has more than TERMS_MAX."""
 
 
+@lru_cache(maxsize=1024)
 def field_key(path: str) -> bytes:
     """What stands for a field in keys."""
     return blake3(path.encode()).digest(_FIELD_BYTES)
@@ -67,7 +73,12 @@ def terms_of(metadata: bytes) -> set[bytes]:
         TooManyTermsError: where there are more than TERMS_MAX.
     """
     found: set[bytes] = set()
-    for path, value in _fields(msgspec.msgpack.decode(metadata), ""):
+    entries = _decode(metadata)
+    # Each value has a byte at least. Many are refused before a term of any is made, since a map's
+    # digest costs as much as all that is in it.
+    if len(metadata) > TERMS_MAX and _values_in(entries) > TERMS_MAX:
+        raise TooManyTermsError
+    for path, value in _fields(entries, ""):
         field = field_key(path)
         found.add(field + PRESENT)
         if value not in _EMPTY:
@@ -124,6 +135,13 @@ def _fields(entries: dict[str, Value], path: str) -> Iterator[tuple[str, Value]]
             for entry in value:
                 if isinstance(entry, dict):
                     yield from _fields(entry, f"{here}[].")
+
+
+def _values_in(value: Value) -> int:
+    """How many there are, the lists and maps themselves among them."""
+    if isinstance(value, dict):
+        return 1 + sum(map(_values_in, value.values()))
+    return 1 + sum(map(_values_in, value)) if isinstance(value, list) else 1
 
 
 def _terms(value: Value) -> Iterator[bytes]:

@@ -142,7 +142,9 @@ class Records:
         txn, number = self._txn, self._namespace
         postings.remove(txn, number, self._removed)
         postings.add(txn, number, self._added)
-        if self._space.shared and self._added:
+        if self._space.shared:
+            erased = [label for label, end_ns in self.edit.removed if end_ns == NO_TIME]
+            postings.remove_members(txn, number, self.row.member, erased)
             postings.add_members(txn, number, self.row.member, self.edit.labels)
         if self.edit.labels:
             space = msgspec.structs.replace(

@@ -35,7 +35,7 @@ class World:
         self.authenticate = Authenticator(self.registry, OPERATOR_KEY)
         self.keys = {}
 
-    async def add(self, tenant_id, *roles):
+    async def add(self, tenant_id, *roles, row_filter=b""):
         record = TenantRecord(tenant_id=tenant_id, display_name="", create_ns=0)
         await self.registry.create_tenant(record)
         key_id, key = new_key()
@@ -48,6 +48,7 @@ class World:
                 roles=roles,
                 display_name="",
                 create_ns=0,
+                row_filter=row_filter,
             )
         )
         self.keys[tenant_id] = key
@@ -332,3 +333,13 @@ async def test_over_the_wire_a_bad_credential_is_refused(public, metadata):
     assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
     assert DETAILS_KEY in dict(caught.value.trailing_metadata())
     assert OPERATOR_KEY not in repr(caught.value)
+
+
+async def test_a_keys_row_filter_is_in_its_calls():
+    """The rule of a key travels with each call; another tenant's key has none of it."""
+    world = World()
+    await world.add("acme", "reader", row_filter=b"rule")
+    await world.add("globex", "reader")
+    assert (await world.as_key(world.keys["acme"])).row_filter == b"rule"
+    assert (await world.as_key(world.keys["globex"])).row_filter == b""
+    assert (await world.as_key(OPERATOR_KEY, "acme")).row_filter == b""

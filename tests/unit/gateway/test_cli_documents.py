@@ -1,10 +1,13 @@
 """Which files are documents, what they say, and how they are sent."""
 
+import itertools
 import os
+from pathlib import Path
 
 import pytest
 from llmspell import FailedPrecondition, InvalidArgument
-from llmspell.types import IngestResult
+from llmspell.errors import Unimplemented
+from llmspell.types import IngestResult, Progress
 
 from services.common.limits import DOCUMENT_BYTES_MAX
 from services.gateway.cli.documents import Source, UnfitFileError, find_sources, read_text
@@ -143,11 +146,82 @@ class Service:
         return IngestResult([one.document_id for one in documents], len(documents), 1, 0, 1)
 
 
-def ingest(sources, service):
+def no_stream(documents):
+    """A deployment that takes batches only."""
+    next(documents)
+    raise Unimplemented("No.")
+    yield
+
+
+def ingest(sources, service, stream=no_stream):
     """What the report says after all of them."""
     report = Report()
-    ingest_sources(sources, service, report)
+    ingest_sources(sources, stream, service, report)
     return report
+
+
+class Stream:
+    """Takes documents as the service would: in messages, two of them read ahead of an answer."""
+
+    def __init__(self, service, per_message=2, unchanged=()):
+        self.service = service
+        self.per_message = per_message
+        self.unchanged = unchanged
+        self.streams = []
+
+    def __call__(self, documents):
+        """Import."""
+        self.streams.append([])
+        stored = passed = 0
+        messages = iter(lambda: list(itertools.islice(documents, self.per_message)), [])
+        ahead = list(itertools.islice(messages, 2))
+        while ahead:
+            message = ahead.pop(0)
+            ahead += itertools.islice(messages, 1)
+            self.streams[-1] += [document.document_id for document in message]
+            self.service(message)
+            there = sum(document.document_id in self.unchanged for document in message)
+            stored, passed = stored + len(message) - there, passed + there
+            yield Progress(1, stored, document_count=stored, unchanged_count=passed, revision=9)
+
+
+def test_files_go_in_one_stream(tmp_path):
+    """All of them, in order; what was there unchanged is counted by itself."""
+    sources = [source(tmp_path, f"{n}.txt", b"x") for n in range(5)]
+    stream = Stream(Service(), unchanged={"1.txt"})
+    report = ingest(sources, None, stream)
+    assert stream.streams == [[f"{n}.txt" for n in range(5)]]
+    assert (report.document_count, report.unchanged_count, report.done_count) == (4, 1, 5)
+    assert (report.chunk_count, report.revision) == (4, 9)
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_a_document_that_is_refused_in_a_stream_is_found(tmp_path, place):
+    """Wherever it stands it alone is left out, and each other document is stored once."""
+    sources = [source(tmp_path, f"{n}.txt", b"REFUSE" if n == place else b"fine") for n in range(9)]
+    service = Service()
+    report = ingest(sources, service, Stream(service))
+    assert [Path(file.path).name for file in report.skipped] == [f"{place}.txt"]
+    assert report.document_count == 8
+    taken = [batch for batch in service.batches if all(d.text == "fine" for d in batch)]
+    assert sorted(document.document_id for batch in taken for document in batch) == [
+        f"{n}.txt" for n in range(9) if n != place
+    ]
+
+
+def test_a_stream_that_breaks_off_has_counted_what_was_answered(tmp_path):
+    """An error that is no document's fault ends it; the report says how far it came."""
+
+    def breaks(documents):
+        next(documents)
+        yield Progress(1, 1, document_count=1)
+        raise FailedPrecondition("No.", reason="EMBEDDING_MISMATCH")
+
+    report = Report()
+    sources = [source(tmp_path, f"{n}.txt", b"x") for n in range(3)]
+    with pytest.raises(FailedPrecondition):
+        ingest_sources(sources, breaks, None, report)
+    assert report.done_count == 1
 
 
 def test_batches_are_bounded(tmp_path):

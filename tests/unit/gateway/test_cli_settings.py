@@ -22,6 +22,22 @@ COMMANDS = {
     "rag ingest",
     "rag search",
     "rag stats",
+    "rag list",
+    "rag delete",
+    "rag reembed",
+    "vector collections",
+    "vector create",
+    "vector update",
+    "vector drop",
+    "vector import",
+    "vector search",
+    "vector delete",
+    "vector rebuild",
+    "vector checkpoint",
+    "vector snapshot create",
+    "vector snapshot list",
+    "vector snapshot restore",
+    "vector snapshot delete",
     "state get",
     "state set",
     "state delete",
@@ -42,7 +58,9 @@ COMMANDS = {
 }
 WITHOUT_JSON = {"up", "rpc call", "config check", "config example"}
 """They print no data, or JSON anyway, or a file."""
-FOR_A_TENANT = {name for name in COMMANDS if name.split()[0] in {"rag", "state", "run", "exec"}}
+FOR_A_TENANT = {
+    name for name in COMMANDS if name.split()[0] in {"rag", "vector", "state", "run", "exec"}
+}
 
 
 def run(*arguments, **environment):

@@ -1,13 +1,13 @@
 """TenantService: what the operator may ask for, and what a deletion leaves."""
 
 import pytest
-from llmspell.v1 import state_pb2, tenant_pb2
+from llmspell.v1 import state_pb2, tenant_pb2, types_pb2, vector_admin_pb2
 
 from services.common.clock import FakeClock
 from services.common.context import SYSTEM_TENANT, CallContext, set_context
 from services.common.errors import Reason, ServiceError
 from services.gateway.keys import digest_of, read_credential
-from services.gateway.registry import Registry
+from services.gateway.registry import CLAIM_S, Registry
 from services.gateway.servicers.tenant import TenantServicer
 from tests.fakes import FakeState
 
@@ -238,3 +238,160 @@ async def test_everything_of_the_registry_is_the_systems(ask, two):
     """No tenant's own store holds a trace of keys or tenants."""
     scopes = {scope for tenant, scope, _ in ask.state.items if tenant != SYSTEM_TENANT}
     assert scopes == {"global"}
+
+
+async def test_isolation_is_told_kept_and_shown(ask, two):
+    """The vector process hears it between purge and opening; the default is told as well."""
+    ask.state.calls.clear()
+    made = await ask("CreateTenant", tenant_id="third", isolation="ISOLATION_HYBRID")
+    names = [name for name, _ in ask.state.calls]
+    steps = ["SetState", "PurgeState", "PurgeVectors", "ConfigureVectorTenant", "SetState"]
+    assert [name for name in names if name != "GetState"] == steps
+    assert ask.state.isolation["third"] == vector_admin_pb2.ISOLATION_HYBRID
+    assert ask.state.isolation["acme"] == vector_admin_pb2.ISOLATION_NAMESPACE
+    shown = [made.tenant, (await ask("GetTenant", tenant_id="third")).tenant]
+    assert [tenant.isolation for tenant in shown] == [vector_admin_pb2.ISOLATION_HYBRID] * 2
+    listed = {tenant.tenant_id: tenant.isolation for tenant in (await ask("ListTenants")).tenants}
+    assert listed == {"acme": 1, "globex": 1, "third": 4}
+
+
+async def test_an_unknown_isolation_is_refused(ask, two):
+    """And the id stays free."""
+    error = await refused(
+        ask("CreateTenant", tenant_id="third", isolation=99), Reason.FIELD_INVALID, "isolation"
+    )
+    assert "namespace, database, metadata, hybrid" in error.message
+    await ask("CreateTenant", tenant_id="third")
+
+
+MAKING_STEPS = ["SetState", "PurgeState", "PurgeVectors", "ConfigureVectorTenant"]
+
+
+@pytest.mark.parametrize("step", MAKING_STEPS)
+async def test_a_creation_that_failed_can_be_repeated_at_once(ask, two, step):
+    """The tenant is not there in between, and what is made in the end is what was asked last."""
+    ask.state.fail_next = [step]
+    await refused(ask("CreateTenant", tenant_id="third"), Reason.SERVICE_UNAVAILABLE)
+    await refused(ask("GetTenant", tenant_id="third"), Reason.TENANT_NOT_FOUND)
+    await refused(ask("CreateApiKey", tenant_id="third"), Reason.TENANT_NOT_FOUND)
+    answer = await ask("CreateTenant", tenant_id="third", isolation="ISOLATION_METADATA")
+    assert answer.tenant.isolation == vector_admin_pb2.ISOLATION_METADATA
+    await ask("CreateApiKey", tenant_id="third")
+
+
+class KilledError(BaseException):
+    """The gateway died here."""
+
+
+@pytest.mark.parametrize("step", MAKING_STEPS[1:])
+async def test_a_creation_that_died_can_be_repeated_after_a_while(ask, two, step):
+    """Until then another call might be at it; afterwards the id is free, and only this id."""
+
+    async def die():
+        raise KilledError
+
+    ask.state.before[step] = die
+    with pytest.raises(KilledError):
+        await ask("CreateTenant", tenant_id="third")
+    await refused(ask("GetTenant", tenant_id="third"), Reason.TENANT_NOT_FOUND)
+    ask.clock.advance(CLAIM_S - 1)
+    await refused(ask("CreateTenant", tenant_id="third"), Reason.TENANT_EXISTS)
+    ask.clock.advance(1)
+    await ask("CreateTenant", tenant_id="third")
+    await refused(ask("CreateTenant", tenant_id="acme"), Reason.TENANT_EXISTS)
+
+
+async def test_who_lost_an_id_opens_nothing(ask, two):
+    """A maker that was held up finds its tenant made by another, and leaves it as it is."""
+
+    async def be_overtaken():
+        ask.clock.advance(CLAIM_S)
+        await ask("CreateTenant", tenant_id="third", display_name="second")
+
+    ask.state.before["ConfigureVectorTenant"] = be_overtaken
+    late = ask("CreateTenant", tenant_id="third", display_name="first")
+    await refused(late, Reason.TENANT_EXISTS)
+    assert (await ask("GetTenant", tenant_id="third")).tenant.display_name == "second"
+
+
+async def test_a_tenant_that_is_deleted_while_it_is_made_stays_deleted(ask, two):
+    """The maker does not bring it back."""
+
+    async def be_deleted():
+        await ask("DeleteTenant", tenant_id="third")
+
+    ask.state.before["ConfigureVectorTenant"] = be_deleted
+    await refused(ask("CreateTenant", tenant_id="third"), Reason.TENANT_EXISTS)
+    await refused(ask("GetTenant", tenant_id="third"), Reason.TENANT_NOT_FOUND)
+
+
+def condition(field="team", **test):
+    return types_pb2.Filter(condition=types_pb2.Condition(field=field, **test))
+
+
+def text(value):
+    return types_pb2.Value(string_value=value)
+
+
+async def test_a_row_filter_is_kept_and_shown(ask, two):
+    """With its key and no other; the same filter is the same bytes."""
+    rule = condition(equals=text("red"))
+    made = (await ask("CreateApiKey", tenant_id="acme", row_filter=rule)).api_key
+    assert made.row_filter == rule
+    listed = (await ask("ListApiKeys", tenant_id="acme")).api_keys
+    assert [key.row_filter for key in listed if key.HasField("row_filter")] == [rule]
+    record = await ask.registry.key(made.key_id)
+    assert types_pb2.Filter.FromString(record.row_filter) == rule
+
+
+def deep(levels):
+    rule = condition(exists=True)
+    for _ in range(levels - 1):
+        rule = types_pb2.Filter(**{"not": rule})
+    return rule
+
+
+def listed(kind, *filters):
+    return types_pb2.Filter(**{kind: types_pb2.FilterList(filters=filters)})
+
+
+UNFIT = {
+    "row_filter must be all": types_pb2.Filter(),
+    "row_filter.any[1] must be all": listed("any", condition(exists=True), types_pb2.Filter()),
+    "row_filter must have a test": condition(),
+    "row_filter.field must name": condition("a..b", exists=True),
+    "row_filter.equals must not be null": condition(equals=types_pb2.Value()),
+    "row_filter.prefix must not be empty": condition(prefix=""),
+    "row_filter.range must have a bound": condition(range=types_pb2.Range()),
+    "row_filter.range must not mix": condition(
+        range=types_pb2.Range(gt=types_pb2.Value(int_value=1), lt=text("a"))
+    ),
+    "row_filter.time must have a bound": condition(time=types_pb2.TimeBounds()),
+    "row_filter.not.not.not.not.not.not.not.not is nested deeper": deep(9),
+    "row_filter has 65 conditions": listed("all", *[condition(exists=True)] * 65),
+    "row_filter.min_should must be at most 1": types_pb2.Filter(
+        clauses=types_pb2.Clauses(should=[condition(exists=True)], min_should=2)
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "rule"), UNFIT.items(), ids=UNFIT)
+async def test_an_unfit_row_filter_makes_no_key(ask, two, words, rule):
+    """It is refused when the key is made, and the message says where it is wrong."""
+    before = dict(ask.state.items)
+    call = ask("CreateApiKey", tenant_id="acme", row_filter=rule)
+    error = await refused(call, Reason.FILTER_INVALID)
+    assert error.message.startswith(words)
+    assert ask.state.items == before
+
+
+async def test_a_row_filter_has_a_limit_in_bytes_and_levels(ask, two):
+    """At the limit it is kept, one over it is not."""
+    await ask("CreateApiKey", tenant_id="acme", row_filter=deep(8))
+    room = 4096 - condition(equals=text("x" * 4000)).ByteSize() + 4000
+    await ask("CreateApiKey", tenant_id="acme", row_filter=condition(equals=text("x" * room)))
+    large = condition(equals=text("x" * (room + 1)))
+    error = await refused(
+        ask("CreateApiKey", tenant_id="acme", row_filter=large), Reason.LIMIT_EXCEEDED
+    )
+    assert error.metadata == {"field": "row_filter", "got": "4097", "limit": "4096"}

@@ -124,11 +124,14 @@ class Host:
             }
             for n in (1, 2)
         ]
-        return Reply(ok=True, tree={"passages": passages, "exact": True})
+        path = {"path": "MATCHES", "complete": True, "candidate_count": 9, "match_count": 2}
+        tree = {"passages": passages, "exact": True, "revision": 3, **path}
+        return Reply(ok=True, tree=tree)
 
     def GetVectorStats(self, tenant, *, scope=""):  # noqa: N802
         """Fixed numbers."""
         tree = {"collection_count": 2, "record_count": 30, "indexed_count": 4, "stored_bytes": 500}
+        tree |= {"history_count": 5, "segment_count": 1, "dead_count": 6, "search_count": 8}
         return Reply(ok=True, tree=tree)
 
     def DeleteScope(self, tenant, *, scope):  # noqa: N802
@@ -138,3 +141,45 @@ class Host:
     def ListEmbeddingProviders(self, tenant):  # noqa: N802
         """Two of them."""
         return Reply(ok=True, tree={"providers": [{"name": "local"}, {"name": "openai"}]})
+
+    def DeleteDocuments(self, tenant, *, document_ids, **_):  # noqa: N802
+        """Two chunks each."""
+        return Reply(ok=True, tree={"deleted_count": 2 * len(document_ids)})
+
+    def ListDocuments(self, tenant, *, page_size, page_token="", **_):  # noqa: N802
+        """Three documents, in pages that are smaller than asked for."""
+        first = int(page_token or 0)
+        last = min(first + min(page_size, self.page_size), 3)
+        documents = [{"document_id": f"d{n}", "chunk_count": n} for n in range(first, last)]
+        token = str(last) if last < 3 else ""
+        return Reply(ok=True, tree={"documents": documents, "next_page_token": token})
+
+    def CheckpointIndex(self, tenant, *, collection_id, **_):  # noqa: N802
+        """Done; `absent` is not there, `shut` is refused."""
+        if collection_id == "absent":
+            return failure("COLLECTION_NOT_FOUND")
+        if collection_id == "shut":
+            return failure("PERMISSION_DENIED", "PERMISSION_DENIED")
+        return Reply(ok=True, tree={"indexed_count": 1})
+
+    def EnsureDocumentCollection(self, tenant, **_):  # noqa: N802
+        """Done."""
+        return Reply(ok=True, tree={"collection": {}, "revision": 1})
+
+    def ConfigureScope(self, tenant, **_):  # noqa: N802
+        """Done."""
+        return Reply(ok=True, tree={"revision": 1})
+
+    def ReembedCollection(self, tenant, **_):  # noqa: N802
+        """Half way."""
+        active = {"provider": "local", "model": "m", "dimension": 3}
+        tree = {"status": "RUNNING", "active": active, "done_count": 5, "total_count": 10}
+        return Reply(ok=True, tree={"reembedding": tree})
+
+    def GetReembedding(self, tenant, **_):  # noqa: N802
+        """There is none."""
+        return Reply(ok=True, tree={"reembedding": {"status": "UNSPECIFIED", "message": ""}})
+
+    def EndReembedding(self, tenant, **_):  # noqa: N802
+        """Fixed number."""
+        return Reply(ok=True, tree={"deleted_count": 4})

@@ -120,6 +120,15 @@ async def test_the_operators_script_may_name_a_tenant(relay):
     assert second.tenant == "acme"
 
 
+async def test_a_row_filter_goes_with_every_call_of_the_run(relay):
+    """The rule of the key that started the run holds for what its script does, here and there."""
+    ruled = dataclasses.replace(OPERATOR, row_filter=b"rule")
+    answer = bridge(relay, ruled)
+    assert (await answer(call())).ok
+    assert (await answer(call(tenant="globex"))).ok
+    assert [context.row_filter for _, _, context, _ in relay.sent] == [b"rule", b"rule"]
+
+
 async def test_the_operators_script_may_not_name_a_tenant_that_is_not_there(relay):
     """What it wrote would be found by the next tenant of that name."""
     tree = await refused(bridge(relay, OPERATOR)(call(tenant="nobody")), relay)

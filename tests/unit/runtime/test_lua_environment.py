@@ -29,7 +29,8 @@ ALLOWED = {
     "table": "concat insert move pack remove sort unpack",
     "utf8": "char codepoint codes len offset",
     "JSON": "decode encode parse stringify",
-    "RAG": "cleanup_scope get_stats ingest list_providers search",
+    "RAG": "cleanup_scope configure configure_session create_session_collection delete documents "
+    "end_reembedding get_stats ingest ingest_batch list_providers reembed reembedding save search",
     "State": "delete get list_keys load save set",
 }
 

@@ -46,7 +46,46 @@ SEARCHES = {
     "RAG.search('q', {collection = 'c', provider = 'p'})": {"collection_id": "c", "provider": "p"},
     "RAG.search('q', {threshold = 1})": {"score_threshold": 1.0},
     "RAG.search('q', {exact = true})": {"exactness": "EXACT"},
+    "RAG.search('q', {exact = false})": {"exactness": "APPROXIMATE"},
     "RAG.search('q', {filters = {}})": {},
+    "RAG.search('q', {mode = 'lexical'})": {"mode": "LEXICAL"},
+    "RAG.search('q', {mode = 'keyword'})": {"mode": "LEXICAL"},
+    "RAG.search('q', {mode = 'vector'})": {"mode": "DENSE"},
+    "RAG.search('q', {mode = 'hybrid'})": {"mode": "HYBRID"},
+    "RAG.search('q', {fusion = 'weighted', weights = {vector = 1, keyword = 3}})": {
+        "mode": "HYBRID",
+        "fusion": {"weighted": True, "dense_weight": 1.0, "lexical_weight": 3.0},
+    },
+    "RAG.search('q', {weights = {keyword = 0.5}})": {
+        "mode": "HYBRID",
+        "fusion": {"reciprocal_rank_k": 0, "dense_weight": 0.0, "lexical_weight": 0.5},
+    },
+    "RAG.search('q', {fusion = {method = 'rrf', k = 10}})": {
+        "mode": "HYBRID",
+        "fusion": {"reciprocal_rank_k": 10},
+    },
+    "RAG.search('q', {mmr = true})": {"diversity": {"strength": 0.5}},
+    "RAG.search('q', {diversity = 0.7})": {"diversity": {"strength": 0.7}},
+    "RAG.search('q', {mmr = {strength = 1, candidates = 20}})": {
+        "diversity": {"strength": 1.0, "candidates": 20}
+    },
+    "RAG.search('q', {mmr = false})": {},
+    "RAG.search('q', {event_time = {from = 1, to = '2024-01-01T00:00:00Z'}})": {
+        "event_time": {"start_time": 1, "end_time": "2024-01-01T00:00:00Z"}
+    },
+    "RAG.search('q', {ingest_time = {5, 6}, as_of = 7})": {
+        "ingest_time": {"start_time": 5, "end_time": 6},
+        "as_of": 7,
+    },
+    "RAG.search('q', {min_recall = 0.9})": {"min_recall": 0.9},
+    "RAG.configure{k = 7, mode = 'hybrid', scope = 'user:u'} RAG.search('q')": {
+        "limit": 7,
+        "mode": "HYBRID",
+        "scope": "user:u",
+    },
+    "RAG.configure{k = 7, scope = 'user', scope_id = 'u'} RAG.search('q', {limit = 2, "
+    "scope = 'agent'})": {"limit": 2, "scope": "agent:default"},
+    "RAG.configure{k = 7} RAG.configure{} RAG.search('q')": {},
 }
 
 
@@ -88,6 +127,60 @@ FILTERS = {
         "any": {"filters": [condition("a", equals=1), condition("b", equals=2)]}
     },
     "{all = {}}": {"all": {"filters": []}},
+    "{tag = {except = {'a'}}}": condition("tag", **{"except": ["a"]}),
+    "{name = {prefix = 'a'}}": condition("name", prefix="a"),
+    "{tags = {is_empty = true}}": condition("tags", is_empty=True),
+    "{t = {after = 1, ['until'] = '2024-01-01T00:00:00Z'}}": condition(
+        "t", time={"gt": 1, "lte": "2024-01-01T00:00:00Z"}
+    ),
+    "{t = {since = 1, before = 2}}": condition("t", time={"gte": 1, "lt": 2}),
+    "{at_least = {count = 2, filters = {{a = 1}, {b = 2}, {c = 3}}}}": {
+        "clauses": {
+            "should": [condition(name, equals=n) for n, name in enumerate("abc", start=1)],
+            "min_should": 2,
+        }
+    },
+    "{nested = {field = 'cities', filter = {name = 'x', n = 1}}}": {
+        "nested": {
+            "field": "cities",
+            "filter": {
+                "all": {"filters": [condition("n", equals=1), condition("name", equals="x")]}
+            },
+        }
+    },
+    "{must = {{key = 'city', match = {value = 'x'}}}}": {
+        "clauses": {"must": [condition("city", equals="x")]}
+    },
+    "{should = {{key = 'a', match = {any = {1, 2}}}, {key = 'b', match = {except = {3}}}}, "
+    "must_not = {{is_empty = {key = 'c'}}, {is_null = {key = 'd'}}}, min_should = 2}": {
+        "clauses": {
+            "should": [condition("a", **{"in": [1, 2]}), condition("b", **{"except": [3]})],
+            "must_not": [condition("c", is_empty=True), condition("d", exists=False)],
+            "min_should": 2,
+        }
+    },
+    "{min_should = {min_count = 1, conditions = {{a = 1}}}}": {
+        "clauses": {"should": [condition("a", equals=1)], "min_should": 1}
+    },
+    "{must = {key = 'n', range = {gte = 1}}}": {
+        "clauses": {"must": [condition("n", range={"gte": 1})]}
+    },
+    "{must = {{key = 't', range = {lt = '2024-01-01T00:00:00Z'}}}}": {
+        "clauses": {"must": [condition("t", time={"lt": "2024-01-01T00:00:00Z"})]}
+    },
+    "{must = {{nested = {key = 'a', filter = {must = {{b = 1}}}}}, {must_not = {c = 1}}}}": {
+        "clauses": {
+            "must": [
+                {
+                    "nested": {
+                        "field": "a",
+                        "filter": {"clauses": {"must": [condition("b", equals=1)]}},
+                    }
+                },
+                {"clauses": {"must_not": [condition("c", equals=1)]}},
+            ]
+        }
+    },
     "{n = {gt = 1, exists = true}}": {
         "all": {"filters": [condition("n", exists=True), condition("n", range={"gt": 1})]}
     },
@@ -148,6 +241,79 @@ async def test_the_rest_of_rag(pool):
         ("DeleteScope", "t", {"scope": "global"}),
         ("ListEmbeddingProviders", None, {}),
     ]
+
+
+async def test_documents_are_deleted_and_listed(pool):
+    """By their ids, a thousand a call; page by page, to the end or to a limit."""
+    source = """
+      assert(RAG.delete("a") == 2 and RAG.delete({"a", "b"}, {collection = "c"}) == 4)
+      assert(RAG.delete({}) == 0)
+      local many = {}
+      for i = 1, 1500 do many[i] = "d" .. i end
+      assert(RAG.delete(many, {scope = "user:u", tenant_id = "t"}) == 3000)
+      assert(#RAG.documents() == 3 and RAG.documents()[3].id == "d2")
+      assert(#RAG.documents{limit = 2, collection = "c"} == 2)
+    """
+    calls = await asked(pool, source)
+    deletions = [(tenant, args) for name, tenant, args in calls if name == "DeleteDocuments"]
+    assert deletions[0] == (None, {"scope": "global", "document_ids": ["a"]})
+    assert deletions[1][1]["collection_id"] == "c"
+    assert [len(args["document_ids"]) for _, args in deletions] == [1, 2, 1000, 500]
+    assert {(tenant, args["scope"]) for tenant, args in deletions[2:]} == {("t", "user:u")}
+    listings = [args for name, _, args in calls if name == "ListDocuments"]
+    assert listings[-1] == {"scope": "global", "collection_id": "c", "page_size": 2}
+
+
+async def test_sessions_name_scopes_and_times(pool):
+    """A session's collection is in its scope; its end is the scope's."""
+    source = """
+      RAG.create_session_collection("s1", 60)
+      RAG.create_session_collection("s1", 60, {collection = "c", provider = "p"})
+      RAG.configure_session{session_id = "s1"}
+      RAG.configure_session{session_id = "s1", vector_ttl = 5, ttl = 9}
+    """
+    ensure, configure = "EnsureDocumentCollection", "ConfigureScope"
+    place = {"scope": "session:s1"}
+    assert await asked(pool, source) == [
+        (ensure, None, {**place, "ttl": 60}),
+        (ensure, None, {**place, "ttl": 60, "collection_id": "c", "provider": "p"}),
+        (configure, None, {**place, "record_ttl": 3600}),
+        (configure, None, {**place, "record_ttl": 5, "ttl": 9}),
+    ]
+
+
+async def test_care_of_a_collection(pool):
+    """Saving and re-embedding name the collection, and take the run's defaults."""
+    source = """
+      RAG.save() RAG.configure{collection = "c", tenant_id = "t"} RAG.save()
+      RAG.reembed("openai") RAG.reembedding{collection = "d"} RAG.end_reembedding()
+    """
+    place = {"scope": "global", "collection_id": "c"}
+    assert await asked(pool, source) == [
+        ("CheckpointIndex", None, {"scope": "global", "collection_id": "documents"}),
+        ("CheckpointIndex", "t", place),
+        ("ReembedCollection", "t", {**place, "provider": "openai"}),
+        ("GetReembedding", "t", {**place, "collection_id": "d"}),
+        ("EndReembedding", "t", place),
+    ]
+
+
+async def test_documents_carry_times_and_chunking_of_their_own(pool):
+    """An option of the document wins over its metadata, and that over the call's."""
+    source = """
+      local chunking = {strategy = "code", language = "go", size = 9}
+      local metadata = {timestamp = 3, ttl_seconds = 4}
+      RAG.ingest({{text = "a", event_time = 1, ttl = 2, metadata = metadata},
+        {text = "b", metadata = {ttl_seconds = 4}}, "c"},
+        {ttl = 5, chunking = chunking, batch_size = 2, provider = "p"})
+    """
+    calls = [args for _, _, args in await asked(pool, source)]
+    assert [len(args["documents"]) for args in calls] == [2, 1]
+    documents = [document for args in calls for document in args["documents"]]
+    assert [document["ttl"] for document in documents] == [2, 4, 5]
+    assert documents[0]["event_time"] == 1
+    assert calls[0]["chunking"] == {"unit": "CODE", "language": "go", "size": 9}
+    assert calls[0]["provider"] == "p"
 
 
 SCOPES = {

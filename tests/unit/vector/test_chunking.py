@@ -42,7 +42,9 @@ any_text = prose | st.text() | st.lists(prose, max_size=12).map(" ".join)
 def chunkings(draw) -> Chunking:
     """Any chunking of small windows."""
     unit = draw(st.sampled_from(ChunkUnit))
-    size = draw(st.integers(8, 254) if unit is TOKENS else st.integers(1, 120))
+    structured = unit in {ChunkUnit.MARKDOWN, ChunkUnit.CODE}
+    least = 8 if unit is TOKENS else 32 if structured else 1
+    size = draw(st.integers(least, 254 if unit is TOKENS else 120))
     return choose_chunking(unit, size, draw(st.integers(0, size - 1)))
 
 

@@ -48,7 +48,7 @@ async def committed_but_not_told(storage, work):
     """Start a write and stop the loop until it is on disk: memory does not know of it yet."""
 
     def revision():
-        with storage._store.read() as view:
+        with storage._core.store.read() as view:
             return view.revision()
 
     before = revision()
@@ -73,10 +73,10 @@ async def test_a_search_answers_for_the_revision_that_it_tells(storage):
 async def test_a_write_beside_a_first_search_counts_once(storage):
     """What was committed before a collection was read is not added to it again."""
     await storage.upsert(*PLACE, records(*(f"{n:04}" for n in range(600))))
-    with storage._store.read() as view:
-        row = reads.need_row(view, PLACE)
+    with storage._core.store.read() as view:
+        row = reads.need_row(view, PLACE, 0)
     task = await committed_but_not_told(storage, storage.upsert(*PLACE, records("new")))
-    await storage._opened.load(row)
+    await storage._core.opened.load(row.namespace)
     await task
     found, _ = await search(storage)
     assert len(found) == len(set(found)) == 601
@@ -100,13 +100,13 @@ async def test_writes_while_a_collection_is_read_are_not_missed(storage):
 async def test_a_collection_that_goes_while_it_is_read_does_not_stay(storage):
     """Its rows leave memory, and the search is told that it is gone."""
     await storage.upsert(*PLACE, records(*(f"{n:04}" for n in range(600))))
-    with storage._store.read() as view:
-        row = reads.need_row(view, PLACE)
-    loading = asyncio.create_task(storage._opened.load(row))
+    with storage._core.store.read() as view:
+        row = reads.need_row(view, PLACE, 0)
+    loading = asyncio.create_task(storage._core.opened.load(row.namespace))
     await asyncio.sleep(0)
     await storage.delete_collection(*PLACE)
     await loading
-    assert storage._opened.find(row.namespace) is None
+    assert storage._core.opened.find(row.namespace) is None
     with pytest.raises(ServiceError, check=lambda e: e.reason == Reason.COLLECTION_NOT_FOUND):
         await search(storage)
 
@@ -139,8 +139,8 @@ async def test_a_caller_who_leaves_changes_nothing(storage):
 async def test_memory_that_fails_is_read_again(storage, monkeypatch):
     """Where a commit cannot be followed in memory it stands nevertheless, and is found."""
     await search(storage)
-    with storage._store.read() as view:
-        namespace = storage._opened.find(reads.need_row(view, PLACE).namespace)
+    with storage._core.store.read() as view:
+        namespace = storage._core.opened.find(reads.need_row(view, PLACE, 0).namespace)
 
     def fail(edit, revision):
         raise MemoryError
@@ -159,7 +159,7 @@ async def test_a_damaged_vector_is_not_searched(storage):
         [key] = [key for key in txn.keys("vectors", b"") if txn.get("vectors", key)][:1]
         txn._txn.put(key, b"\0" * 12, db=txn._databases["vectors"])
 
-    await storage._store.write(damage)
+    await storage._core.store.write(damage)
     with pytest.raises(ServiceError, check=lambda e: e.reason == Reason.RECORD_CORRUPT):
         await search(storage)
     assert (await search(storage, OTHER))[0] == ["b"]

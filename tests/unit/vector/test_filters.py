@@ -1,15 +1,28 @@
-"""Filters: the rules of types, the bounds of a tree, and columns that agree with the rules."""
+"""Filters: the rules of types, what a path names, and the bounds of a tree."""
 
-import msgspec
-import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.errors import Reason, ServiceError
-from services.vector.engines.columns import FIELDS_MAX, Columns
-from services.vector.filters import check_filter, field_value, fields, matches, passes, same
-from services.vector.model import All, AnyOf, Condition, Equals, Exists, In, Not, Range
+from services.vector.filters import check_filter, matches, values_at
+from services.vector.model import (
+    All,
+    AnyOf,
+    AtLeast,
+    Condition,
+    Equals,
+    Except,
+    Exists,
+    In,
+    IsEmpty,
+    Moment,
+    Nested,
+    Not,
+    Prefix,
+    Range,
+)
+from services.vector.values import parse_moment, same
 
 KINDS = [None, True, False, 0, 1, -1.5, 2**62, "", "a", "b", b"", b"a", [], [1], {}, {"a": 1}]
 
@@ -46,11 +59,33 @@ def test_kinds_are_kept_apart():
         (Exists(present=True), None, False),
         (Exists(present=False), None, True),
         (Exists(present=False), False, False),
+        (Except((1,)), True, True),
+        (Except((1,)), 1.0, False),
+        (Except((1,)), [2, 1], False),
+        (Except((1,)), [], True),
+        (Except((1,)), None, False),
+        (Except(([1],)), [1], False),
+        (Prefix("a"), "ab", True),
+        (Prefix("a"), ["b", "ab"], True),
+        (Prefix("a"), b"ab", False),
+        (Prefix("1"), 1, False),
+        (IsEmpty(empty=True), None, True),
+        (IsEmpty(empty=True), "", True),
+        (IsEmpty(empty=True), [None], False),
+        (IsEmpty(empty=True), 0, False),
+        (IsEmpty(empty=True), False, False),
+        (IsEmpty(empty=True), b"", False),
+        (IsEmpty(empty=False), {}, False),
+        (IsEmpty(empty=False), 0, True),
+        (Moment(gte_ns=0), "1970-01-01", True),
+        (Moment(gt_ns=0), 0, False),
+        (Moment(lt_ns=0), ["x", -0.5], True),
+        (Moment(lte_ns=0), True, False),
     ],
 )
 def test_each_test(test, value, expected):
     """Bounds, lists and presence mean what the contract says."""
-    assert passes(test, value) is expected
+    assert matches(Condition("x", test), {"x": value}) is expected
 
 
 def test_an_absent_field_passes_nothing_but_absence():
@@ -61,13 +96,60 @@ def test_an_absent_field_passes_nothing_but_absence():
     assert matches(Condition("x.y", Exists(present=False)), {"x": 1})
 
 
-def test_dots_step_into_maps():
-    """And into nothing else."""
-    metadata = {"a": {"b": {"c": 1}}, "d": [{"e": 1}], "x.y": 2}
-    assert field_value(metadata, "a.b.c") == 1
-    assert field_value(metadata, "a.b") == {"c": 1}
-    for field in ("a.c", "d.e", "x.y", "a.b.c.d"):
-        assert field_value(metadata, field) is None
+def test_a_path_names_what_it_says():
+    """A dot steps into maps and `[]` into lists; nulls and what is not there are left out."""
+    metadata = {
+        "a": {"b": {"c": 1}},
+        "d": [{"e": 1}, {"e": None}, 5, {"e": [2, 3]}],
+        "x.y": 2,
+        "n": None,
+        "deep": [{"l": [{"v": 1}, {"v": 2}]}, {"l": {"v": 3}}],
+    }
+    wanted = {
+        "a.b.c": [1],
+        "a.b": [{"c": 1}],
+        "d[].e": [1, [2, 3]],
+        "d[].e[]": [2, 3],
+        "deep[].l[].v": [1, 2],
+        "deep[].l.v": [3],
+    }
+    for field in ("a.c", "d.e", "x.y", "a.b.c.d", "n", "a[].b", "d.e[]", "none[].x"):
+        assert values_at(metadata, field) == [], field
+    for field, expected in wanted.items():
+        assert values_at(metadata, field) == expected, field
+
+
+def test_a_nested_filter_looks_at_one_entry():
+    """Two tests that two entries pass are not passed by the list; maps in lists alone count."""
+    both = All((Condition("n", Equals("x")), Condition("p", Range(gt=1))))
+    assert not matches(Nested("l", both), {"l": [{"n": "x", "p": 1}, {"n": "y", "p": 2}]})
+    assert matches(Nested("l", both), {"l": [7, {"n": "x", "p": 2}]})
+    assert matches(Nested("l", both), {"l": {"n": "x", "p": 2}})
+    assert not matches(Nested("l", Not(both)), {"l": [7, "x"]})
+    assert not matches(Nested("l", All(())), {})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1970-01-02", 86400 * 10**9),
+        ("1970-01-01T00:00:01Z", 10**9),
+        ("1970-01-01t00:00:01z", 10**9),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1969-12-31T23:59:59.999999999Z", -1),
+        ("1970-01-01T00:00:00.000000001-00:00", 1),
+        (1, 10**9),
+        (-0.5, -(10**9) // 2),
+        *((value, None) for value in (True, None, "", "now", b"1970-01-01", [1], {"a": 1})),
+        *((value, None) for value in (1e300, -1e300, 2**63 - 1, -(2**63), 10**10)),
+        *((value, None) for value in ("1970-01-01T00:00:00", "1970-13-01", "1970-02-30")),
+        *((value, None) for value in ("0000-01-01", "9999-01-01", "1970-01-01T24:00:01Z")),
+        *((value, None) for value in ("1970-01-01T00:00:00+99:99", "\u0661970-01-01", "1970-1-1")),
+    ],
+)
+def test_a_moment_is_text_with_an_offset_a_date_or_seconds(value, expected):
+    """To the nanosecond; whatever else there is, or lies out of reach, is none."""
+    assert parse_moment(value) == expected
 
 
 LEAF = Condition("x", Equals(1))
@@ -85,17 +167,58 @@ def test_a_tree_has_bounds():
     """8 levels and 64 conditions pass; one more of either does not."""
     check_filter(nested(8))
     check_filter(All((LEAF,) * 64))
-    for tree in (nested(9), nested(5000), All((LEAF,) * 65)):
+    for tree in (nested(9), nested(5000), All((LEAF,) * 65), AnyOf((All((LEAF,) * 33),) * 2)):
         with pytest.raises(ServiceError) as error:
             check_filter(tree)
         assert error.value.reason == Reason.FILTER_INVALID
 
 
 @pytest.mark.parametrize(
+    "wrap",
+    [
+        Not,
+        lambda inner: All((inner,)),
+        lambda inner: AnyOf((inner,)),
+        lambda inner: AtLeast(1, (inner,)),
+        lambda inner: Nested("x", inner),
+    ],
+)
+def test_every_way_to_nest_counts(wrap):
+    """Eight levels of any kind pass, the condition among them; nine do not."""
+    tree = LEAF
+    for _ in range(7):
+        tree = wrap(tree)
+    check_filter(tree)
+    with pytest.raises(ServiceError):
+        check_filter(wrap(tree))
+
+
+@pytest.mark.parametrize(
     ("tree", "path"),
     [
         (Condition("", Equals(1)), "filter.field"),
-        (Condition("a..b", Equals(1)), "filter.field"),
+        *(
+            (Condition(field, Equals(1)), "filter.field")
+            for field in ("a..b", ".a", "a.", "[]", "a[]b", "a[", "a]", "a[][]", "a.[]", "a[0]")
+        ),
+        (Condition("x" * 1025, Equals(1)), "filter.field"),
+        (Nested("a..b", LEAF), "filter.field"),
+        (Nested("a", Condition("", Equals(1))), "filter.nested.field"),
+        (AtLeast(0, (LEAF,)), "filter"),
+        (AtLeast(-1, (LEAF,)), "filter"),
+        (AtLeast(2, (LEAF,)), "filter"),
+        (AtLeast(1, ()), "filter"),
+        (AtLeast(1, (LEAF, Condition("", Equals(1)))), "filter.should[1].field"),
+        (Condition("a", Except((None,))), "filter.except"),
+        (Condition("a", Prefix("")), "filter.prefix"),
+        (Condition("a", Moment()), "filter.time"),
+        (Condition("a", Range(gte=b"a")), "filter.range.gte"),
+        (Condition("a", Range(lt=[1])), "filter.range.lt"),
+        (Condition("a", Range(lt=float("nan"))), "filter"),
+        (Condition("a", Range(gte=0, lt=float("inf"))), "filter"),
+        (Condition("a", Equals(float("nan"))), "filter"),
+        (Condition("a", In((1, float("-inf")))), "filter"),
+        (Condition("a", Except(([{"b": float("nan")}],))), "filter"),
         (Condition("a", Equals(None)), "filter.equals"),
         (Condition("a", In((1, None))), "filter.in"),
         (Condition("a", Range()), "filter.range"),
@@ -114,64 +237,43 @@ def test_what_is_wrong_is_pointed_at(tree, path):
     assert (error.value.reason, error.value.metadata["path"]) == (Reason.FILTER_INVALID, path)
 
 
-def test_fields_are_named_once():
-    """In the order of the tree."""
-    tree = All((Condition("b", Equals(1)), Not(Condition("a", Equals(1))), LEAF, LEAF))
-    assert fields(tree) == ["b", "a", "x"]
-
-
-scalars = st.sampled_from([None, True, 0, 1, 1.0, 2.5, 2**53, 2**53 + 1, "a", "b", b"a"])
-values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.sampled_from("yz"), scalars)
-conditions = st.builds(
-    Condition,
-    st.sampled_from(["x", "x.y", "w"]),
-    st.sampled_from([True, 1, 2.0**53, 2**53 + 1, "a", b"a", [1]]).map(Equals)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text(max_size=3)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.binary(max_size=2)
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xy"), inner),
+    max_leaves=5,
+)
+bounds = (
+    st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=2)
+)
+tests = (
+    anything.filter(lambda value: value is not None).map(Equals)
+    | st.lists(anything.filter(lambda value: value is not None)).map(tuple).map(In)
+    | st.lists(anything.filter(lambda value: value is not None)).map(tuple).map(Except)
+    | st.builds(Range, gt=bounds)
+    | st.builds(Range, lte=bounds)
     | st.booleans().map(Exists)
-    | st.builds(Range, gte=st.sampled_from([0, 1.0, 2**53 + 1]))
-    | st.builds(Range, gt=st.sampled_from([0, 1]), lte=st.sampled_from([1.0, 2**53, None]))
-    | st.builds(Range, lt=st.sampled_from([1, "b"]))
-    | st.just(In((1, "b"))),
+    | st.booleans().map(IsEmpty)
+    | st.text(min_size=1, max_size=2).map(Prefix)
+    | st.builds(Moment, gte_ns=st.integers(-(2**63), 2**63 - 1))
 )
-trees = st.recursive(
-    conditions,
-    lambda inner: (
-        st.lists(inner, max_size=3).map(tuple).map(All)
-        | st.lists(inner, max_size=3).map(tuple).map(AnyOf)
-        | inner.map(Not)
-    ),
-    max_leaves=6,
-)
-rows = st.lists(st.dictionaries(st.sampled_from("xw"), values), min_size=1, max_size=8)
 
 
-@given(rows=rows, trees=st.lists(trees, min_size=1, max_size=3))
-def test_columns_agree_with_the_rules(rows, trees):
-    """Filter by filter, while rows are added between them and some die."""
-    columns = Columns()
-    stored = [msgspec.msgpack.encode(row) for row in rows]
-    for number, tree in enumerate(trees):
-        count = max(1, len(rows) * (number + 1) // len(trees))
-        alive = np.arange(count) % 5 != 4
-        mask = columns.mask(tree, alive, lambda row: stored[row])
-        assert columns.unread(tree, count) == 0 or not fields(tree)
-        expected = [matches(tree, row) for row in rows[:count]]
-        assert mask[alive].tolist() == np.array(expected)[alive].tolist()
-
-
-def test_columns_are_bounded():
-    """However many fields are asked for, only some are kept."""
-    columns = Columns()
-    row = msgspec.msgpack.encode({"f7": 1})
-    for n in range(3 * FIELDS_MAX):
-        tree = Condition(f"f{n}", Equals(1))
-        assert columns.mask(tree, np.ones(1, np.bool_), lambda _: row).tolist() == [n == 7]
-    assert len(columns._columns) == FIELDS_MAX
-
-
-def test_a_row_that_one_reader_missed_is_read_by_the_next():
-    """A reader of a later revision cannot hide a row from one of an earlier revision."""
-    columns = Columns()
-    row = msgspec.msgpack.encode({"x": 1})
-    later, earlier = np.array([True, False]), np.array([True, True])
-    assert columns.mask(LEAF, later, lambda _: row)[0]
-    assert columns.mask(LEAF, earlier, lambda _: row).tolist() == [True, True]
+@given(value=anything, test=tests, field=st.sampled_from(["x", "x[]", "x.y", "x[].y", "x[].y[]"]))
+@example(value=1e300, test=Moment(gte_ns=0), field="x")
+def test_no_value_is_an_error(value, test, field):
+    """Whatever a field holds, a filter answers, and `not` answers the opposite."""
+    where = Condition(field, test)
+    check_filter(where)
+    assert matches(where, {"x": value}) is not matches(Not(where), {"x": value})
+    every = AtLeast(2, (where, where))
+    assert matches(every, {"x": value}) is matches(where, {"x": value})

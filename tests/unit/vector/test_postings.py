@@ -145,21 +145,6 @@ EDGES = {
         Condition("a", Equals(1)),
         {1, 2, 3},
     ),
-    "infinite bounds": (
-        [{"a": 1.7e308}, {"a": 2**63 - 1}, {"a": -(2**63)}],
-        Condition("a", Range(gt=float("-inf"), lt=float("inf"))),
-        {0, 1, 2},
-    ),
-    "a bound that is no number": (
-        [{"a": 0}, {"a": 1.5}, {"a": -1}],
-        Condition("a", Range(gte=float("nan"))),
-        set(),
-    ),
-    "equal to what is no number": (
-        [{"a": 0}, {"a": 1.5}],
-        Condition("a", Equals(float("nan"))),
-        set(),
-    ),
     "NULs sort before all else": (
         [{"a": "a"}, {"a": "a\0"}, {"a": "a\0b"}, {"a": "a\x01"}, {"a": "b"}],
         Condition("a", Range(gt="a", lt="a\x01")),
@@ -240,7 +225,7 @@ def test_deep_maps_are_posted_once_a_level():
 
 def test_at_least_counts_each_filter_once(txn):
     """A record counts by how many filters it matches, not by how often."""
-    parts = tuple(Condition("a", Equals(n)) for n in (1, 2, 3)) + (Not(Condition("a", Equals(9))),)
+    parts = (*(Condition("a", Equals(n)) for n in (1, 2, 3)), Not(Condition("a", Equals(9))))
     stored = [{"a": [1, 1, 1]}, {"a": [1, 2]}, {"a": [1, 2, 3]}, {"a": [9, 1]}, {}]
     assert found(txn, stored, AtLeast(2, parts))[0] == {0, 1, 2}
     assert found(txn, stored, AtLeast(4, parts))[0] == {2}

@@ -9,7 +9,9 @@ from services.vector.embedding import open_providers
 from services.vector.embedding.cache import MemoryCache
 from services.vector.embedding.provider import EmbeddingSettings
 from services.vector.engines.memory import MemoryVectorStorage
-from services.vector.rag import Document, Question, Rag
+from services.vector.model import Query
+from services.vector.rag import Document, Rag
+from services.vector.retrieval import Question, Retriever
 
 BAD = ["a\0b", "../x", "-a", "a/b", "a" * 65, "ü"]
 
@@ -23,9 +25,10 @@ def rag():
 async def test_a_name_that_no_collection_can_have_is_refused_everywhere(rag, name):
     """In the same words by ingest, retrieve and delete (NUL reached the keys once)."""
     document = Document(text="x")
+    retriever = Retriever(rag._storage, rag._providers, rag._cache)
     calls = [
         rag.ingest("acme", "global", name, [document], chunking=choose_chunking()),
-        rag.retrieve("acme", "global", name, Question(text="x")),
+        retriever.retrieve("acme", "global", name, Question(text="x", query=Query(vectors=()))),
         rag.delete("globex", "global", name, ["d"]),
     ]
     for call in calls:

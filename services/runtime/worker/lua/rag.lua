@@ -1,178 +1,280 @@
--- `RAG`: documents in, passages out. Each function also takes one table of named arguments.
+-- `RAG`: documents in, passages out. Each function also takes one table of named arguments. What
+-- else there is, is in rag_care.lua.
 
 local kit = ...
 
-local call, integer, scope_of = kit.call, kit.integer, kit.scope
-local next, type, insert = next, type, table.insert
+local call, options = kit.call, kit.options
+local first, read = options.first, options.read
+local lower, next, type = string.lower, next, type
+local insert, unpack = table.insert, table.unpack
 
 local INGEST = "llmspell.v1.RagService/IngestDocuments"
 local RETRIEVE = "llmspell.v1.RagService/RetrieveDocuments"
-local PROVIDERS = "llmspell.v1.RagService/ListEmbeddingProviders"
-local DELETE_SCOPE = "llmspell.v1.VectorService/DeleteScope"
-local STATS = "llmspell.v1.VectorService/GetVectorStats"
 
 -- One call carries at most this many documents and bytes of text; a frame holds 2 MiB.
 local BATCH_DOCUMENTS, BATCH_BYTES = 256, 1024 * 1024
 
-local UNITS = {
-  sliding_window = "CHARACTERS", characters = "CHARACTERS", sentences = "SENTENCES",
-  tokens = "TOKENS",
-}
-
 local RAG = {}
 kit.env.RAG = RAG
+local rag = {}
+kit.rag = rag
 
-local function options_of(value, field)
-  if value == nil then return {} end
-  if type(value) ~= "table" then kit.invalid(field, "must be a table, not a " .. type(value)) end
-  return value
+-- Options that are not given are taken from here: what RAG.configure was told last.
+rag.defaults = {}
+
+-- shared ---------------------------------------------------------------------------------------
+
+-- Where a call goes; scope.lua checks the first two.
+rag.PLACE = {
+  scope = options.anything, scope_id = options.anything, tenant_id = options.text,
+  collection = options.text,
+}
+
+function rag.known(...)
+  local known = {}
+  for _, names in next, {rag.PLACE, ...} do
+    for name, check in next, names do known[name] = check end
+  end
+  return known
 end
 
-local function text_of(value, field)
-  if value == nil or type(value) == "string" then return value end
-  kit.invalid(field, "must be text, not a " .. type(value))
+-- Options of one call over those that RAG.configure set; names that mean one thing go together.
+local TOGETHER = {
+  {"scope", "scope_id"}, {"k", "top_k", "limit"}, {"threshold"}, {"mode"}, {"fusion"}, {"weights"},
+  {"mmr", "diversity"}, {"exact"}, {"min_recall"}, {"collection"}, {"tenant_id"}, {"provider"},
+  {"chunking"}, {"ttl"},
+}
+
+function rag.with_defaults(given, known)
+  for _, names in next, TOGETHER do
+    if first(given, unpack(names)) == nil then
+      for _, name in next, names do
+        if known[name] then given[name] = rag.defaults[name] end
+      end
+    end
+  end
+  return given
 end
 
--- Scope text and tenant of an option table.
-local function place_of(options)
-  local scope, tenant = scope_of(options.scope, options.scope_id, "global")
-  return scope, text_of(options.tenant_id, "tenant_id") or tenant
+-- A request's fields of place and the tenant to act for.
+function rag.place(given, otherwise)
+  local scope, tenant = kit.scope(given.scope, given.scope_id, otherwise or "global")
+  if given.tenant_id ~= nil then tenant = given.tenant_id end
+  return scope, tenant
+end
+
+-- A word of the contract as scripts see it.
+function rag.word(name)
+  return name and name ~= "UNSPECIFIED" and lower(name) or nil
 end
 
 -- search ---------------------------------------------------------------------------------------
 
-local function limit_of(options)
-  for _, name in next, {"k", "top_k", "limit"} do
-    local value = options[name]
-    if value ~= nil then
-      local count = integer(value)
-      if not count or count <= 0 then kit.invalid(name, "must be a whole number above 0") end
-      return count
-    end
+local function weights_of(value, name)
+  local given = read(value, {
+    vector = options.number, dense = options.number, keyword = options.number,
+    lexical = options.number,
+  }, name, true)
+  local dense, lexical = first(given, "vector", "dense") or 0.0, first(given, "keyword", "lexical")
+  lexical = lexical or 0.0
+  if dense < 0 or lexical < 0 or dense + lexical <= 0 then
+    kit.invalid(name, "must be numbers of at least 0, one of them above: {vector =, keyword =}")
   end
+  return {dense_weight = dense, lexical_weight = lexical}
 end
 
-local function threshold_of(options)
-  local value = options.threshold
-  if value == nil then return nil end
-  if type(value) ~= "number" then kit.invalid("threshold", "must be a number") end
-  return value + 0.0
+local FUSIONS = options.one_of{rrf = "rank", reciprocal_rank = "rank", weighted = "weighted"}
+
+local function fusion_of(value, name)
+  if type(value) == "string" then value = {method = value} end
+  local given = read(value, {method = FUSIONS, k = options.count(1)}, name, true)
+  if given.method == "weighted" then
+    if given.k then kit.invalid(name .. ".k", "goes with reciprocal_rank") end
+    return {weighted = true}
+  end
+  return {reciprocal_rank_k = given.k or 0}
 end
 
--- The list of passages that is also the table {success, total, results}: scripts use either.
-local function results_of(passages)
-  local answer, results = {}, {}
+local function diversity_of(value, name)
+  if value == false then return false end
+  if value == true then return {strength = 0.5} end
+  if type(value) == "number" then return {strength = options.share(value, name)} end
+  local given = read(value, {
+    strength = options.share, candidates = options.count(1, 1000),
+  }, name, true)
+  return {strength = given.strength or 0.5, candidates = given.candidates}
+end
+
+local MODES = options.one_of{
+  dense = "DENSE", vector = "DENSE", lexical = "LEXICAL", keyword = "LEXICAL", hybrid = "HYBRID",
+}
+
+-- What may be set for a whole run, and what for one search only.
+rag.SEARCH_DEFAULTS = {
+  k = options.count(1), top_k = options.count(1), limit = options.count(1),
+  threshold = options.number, mode = MODES, fusion = fusion_of, weights = weights_of,
+  mmr = diversity_of, diversity = diversity_of, exact = options.flag, min_recall = options.share,
+  provider = options.text,
+}
+local SEARCH = rag.known(rag.SEARCH_DEFAULTS, {
+  query = options.text, filters = options.anything, filter = options.anything,
+  metadata_filter = options.anything, event_time = options.span, ingest_time = options.span,
+  as_of = options.time,
+})
+
+-- How two rankings become one: asking for that asks for hybrid search.
+local function blend_of(given)
+  local fusion, weights = given.fusion, given.weights
+  local mode = given.mode
+  if mode == nil and (fusion or weights) then mode = "HYBRID" end
+  if mode ~= "HYBRID" then return mode, nil end
+  if not fusion and not weights then return mode, nil end
+  local blend = {reciprocal_rank_k = not fusion and 0 or nil}
+  for _, part in next, {fusion or {}, weights or {}} do
+    for name, value in next, part do blend[name] = value end
+  end
+  return mode, blend
+end
+
+local function passage_of(passage)
+  return {
+    id = passage.record_id, document_id = passage.document_id,
+    chunk_index = passage.chunk_index or 0, score = passage.score or 0.0,
+    content = passage.text, text = passage.text, metadata = passage.metadata or {},
+    vector_score = passage.dense_score, keyword_score = passage.lexical_score,
+    event_time = passage.event_time, ingest_time = passage.ingest_time,
+  }
+end
+
+-- The list of passages that is also the table {success, total, results, …}: scripts use either.
+local function results_of(answer)
+  local found, results, passages = {}, {}, answer.passages or {}
   for i = 1, #passages do
-    local passage = passages[i]
-    results[i] = {
-      id = passage.record_id, document_id = passage.document_id,
-      chunk_index = passage.chunk_index or 0, score = passage.score or 0.0,
-      content = passage.text, text = passage.text, metadata = passage.metadata or {},
-    }
-    answer[i] = results[i]
+    results[i] = passage_of(passages[i])
+    found[i] = results[i]
   end
-  answer.success, answer.total, answer.results = true, #passages, results
-  return answer
+  found.success, found.total, found.results = true, #passages, results
+  found.path, found.complete, found.exact = rag.word(answer.path), answer.complete, answer.exact
+  found.candidates, found.match_count = answer.candidate_count, answer.match_count
+  found.revision = answer.revision
+  return found
+end
+
+local function exactness_of(exact)
+  if exact == nil then return nil end
+  return exact and "EXACT" or "APPROXIMATE"
 end
 
 -- RAG.search(query, {k | top_k | limit, scope, scope_id, tenant_id, collection, threshold,
--- filters | filter | metadata_filter, provider, exact}), or RAG.search{query = …, …}.
-RAG.search = kit.either_way(RAG, function(query, options)
-  if type(query) == "table" and options == nil then query, options = query.query, query end
+-- filters | filter | metadata_filter, provider, mode, fusion, weights = {vector, keyword},
+-- mmr | diversity, event_time = {from, to}, ingest_time = {from, to}, as_of, min_recall, exact}),
+-- or RAG.search{query = …, …}.
+RAG.search = kit.either_way(RAG, function(query, given)
+  local table_form = type(query) == "table" and given == nil
+  if table_form then query, given = query.query, query end
   if query == nil then kit.required("query") end
-  text_of(query, "query")
-  options = options_of(options, "options")
-  local scope, tenant = place_of(options)
-  local filters = options.filters
-  if filters == nil then filters = options.filter end
-  if filters == nil then filters = options.metadata_filter end
-  local answer = call(RETRIEVE, {
+  options.text(query, "query")
+  given = rag.with_defaults(read(given, SEARCH), SEARCH)
+  local scope, tenant = rag.place(given)
+  local mode, fusion = blend_of(given)
+  local diversity = first(given, "mmr", "diversity")
+  return results_of(call(RETRIEVE, {
     scope = scope,
-    collection_id = text_of(options.collection, "collection"),
+    collection_id = given.collection,
     text = query,
-    filter = kit.filter(filters),
-    provider = text_of(options.provider, "provider"),
-    limit = limit_of(options),
-    score_threshold = threshold_of(options),
-    exactness = options.exact and "EXACT" or nil,
-  }, tenant)
-  return results_of(answer.passages or {})
+    filter = kit.filter(first(given, "filters", "filter", "metadata_filter")),
+    provider = given.provider,
+    mode = mode,
+    fusion = fusion,
+    diversity = diversity or nil,
+    event_time = given.event_time,
+    ingest_time = given.ingest_time,
+    as_of = given.as_of,
+    limit = first(given, "k", "top_k", "limit"),
+    score_threshold = given.threshold,
+    exactness = exactness_of(given.exact),
+    min_recall = given.min_recall,
+  }, tenant))
 end)
 
 -- ingest ---------------------------------------------------------------------------------------
 
-local function seconds_of(value, field)
-  if value == nil then return nil end
-  if type(value) ~= "number" or not (value > 0) then
-    kit.invalid(field, "must be a number of seconds above 0")
+local STRATEGIES = options.one_of{
+  sliding_window = "CHARACTERS", characters = "CHARACTERS", sentences = "SENTENCES",
+  tokens = "TOKENS", markdown = "MARKDOWN", code = "CODE",
+}
+
+local function chunking_of(value, name)
+  local given = read(value, {
+    strategy = STRATEGIES, unit = STRATEGIES, chunk_size = options.count(1),
+    size = options.count(1), overlap = options.count(0), language = options.text,
+  }, name)
+  local unit = first(given, "strategy", "unit") or "CHARACTERS"
+  if given.language and unit ~= "CODE" then
+    kit.invalid(name .. ".language", "goes with the strategy code")
   end
-  return value
+  return {
+    unit = unit, size = first(given, "chunk_size", "size"), overlap = given.overlap,
+    language = given.language,
+  }
 end
 
-local function time_of(value, field)
-  if value == nil or type(value) == "number" or type(value) == "string" then return value end
-  kit.invalid(field, "must be seconds since 1970 or RFC 3339 text")
-end
+rag.INGEST_DEFAULTS = {
+  provider = options.text, chunking = chunking_of, ttl = options.seconds,
+}
+local INGEST_OPTIONS = rag.known(rag.INGEST_DEFAULTS, {
+  documents = options.anything, batch_size = options.count(1, BATCH_DOCUMENTS),
+})
+local DOCUMENT = {
+  content = options.text, text = options.text, id = options.text, metadata = options.table,
+  event_time = options.time, ttl = options.seconds,
+}
+local TIMES = {timestamp = options.time, ttl_seconds = options.seconds}
 
-local function document_of(document, path)
+local function document_of(document, path, ttl)
   if type(document) == "string" then document = {content = document} end
   if type(document) ~= "table" then kit.invalid(path, "must be a table or text") end
-  local text = document.content
-  if text == nil then text = document.text end
+  local given = read(document, DOCUMENT, path)
+  local text = first(given, "content", "text")
   if text == nil then kit.required(path .. ".content") end
-  local metadata = options_of(document.metadata, path .. ".metadata")
+  local metadata = given.metadata or {}
+  local times = {}
+  for name, check in next, TIMES do
+    local value = metadata[name]
+    if value ~= nil then times[name] = check(value, path .. ".metadata." .. name) end
+  end
   return {
-    document_id = text_of(document.id, path .. ".id"),
-    text = text_of(text, path .. ".content"),
+    document_id = given.id,
+    text = text,
     metadata = next(metadata) ~= nil and metadata or nil,
-    event_time = time_of(metadata.timestamp, path .. ".metadata.timestamp"),
-    ttl = seconds_of(metadata.ttl_seconds, path .. ".metadata.ttl_seconds"),
+    event_time = given.event_time or times.timestamp,
+    ttl = given.ttl or times.ttl_seconds or ttl,
   }
 end
 
 -- One document or a list of them, as a list for the contract.
-local function documents_of(documents)
+local function documents_of(documents, ttl)
   local kind = type(documents)
   if kind ~= "table" and kind ~= "string" then kit.required("documents") end
   if kind == "string" or documents.content ~= nil or documents.text ~= nil then
-    return {document_of(documents, "document")}
+    return {document_of(documents, "document", ttl)}
   end
   -- A table that is neither a document nor a list lacks its content, and is told so.
-  if #documents == 0 and next(documents) ~= nil then return {document_of(documents, "document")} end
+  if #documents == 0 and next(documents) ~= nil then
+    return {document_of(documents, "document", ttl)}
+  end
   local result = {}
-  for i = 1, #documents do result[i] = document_of(documents[i], "documents[" .. i .. "]") end
+  for i = 1, #documents do
+    result[i] = document_of(documents[i], "documents[" .. i .. "]", ttl)
+  end
   return result
 end
 
-local function count_of(value, field, least)
-  if value == nil then return nil end
-  local count = integer(value)
-  if not count or count < least then
-    kit.invalid(field, "must be a whole number of at least " .. least)
-  end
-  return count
-end
-
-local function chunking_of(value)
-  if value == nil then return nil end
-  local options = options_of(value, "chunking")
-  local strategy = options.strategy
-  local unit = strategy == nil and UNITS.sliding_window or UNITS[strategy]
-  if not unit then
-    kit.invalid("chunking.strategy", "must be one of sliding_window, characters, sentences, tokens")
-  end
-  return {
-    unit = unit,
-    size = count_of(options.chunk_size, "chunking.chunk_size", 1),
-    overlap = count_of(options.overlap, "chunking.overlap", 0),
-  }
-end
-
-local function batches_of(documents)
+local function batches_of(documents, most)
   local batches, batch, bytes = {}, nil, 0
   for i = 1, #documents do
     local size = #documents[i].text
-    if not batch or #batch >= BATCH_DOCUMENTS or bytes + size > BATCH_BYTES then
+    if not batch or #batch >= most or bytes + size > BATCH_BYTES then
       batch, bytes = {}, 0
       insert(batches, batch)
     end
@@ -182,27 +284,26 @@ local function batches_of(documents)
   return batches
 end
 
--- RAG.ingest(document | {document, …}, {scope, scope_id, tenant_id, collection, provider,
--- chunking = {chunk_size, overlap, strategy}}) or RAG.ingest{documents = …, …}. A document is
--- {content | text, id, metadata}; metadata.timestamp is its event time, metadata.ttl_seconds its
--- time to live. Long lists become several calls; each call is all or nothing.
-RAG.ingest = kit.either_way(RAG, function(documents, options)
-  if type(documents) == "table" and documents.documents ~= nil and options == nil then
-    documents, options = documents.documents, documents
+-- RAG.ingest(document | {document, …}, {scope, scope_id, tenant_id, collection, provider, ttl,
+-- batch_size, chunking = {strategy, chunk_size, overlap, language}}), or RAG.ingest{documents = …,
+-- …}. A document is {content | text, id, metadata, event_time, ttl}; metadata.timestamp is its event
+-- time too, metadata.ttl_seconds its time to live. Long lists become several calls; each call is
+-- all or nothing.
+RAG.ingest = kit.either_way(RAG, function(documents, given)
+  if type(documents) == "table" and documents.documents ~= nil and given == nil then
+    documents, given = documents.documents, documents
   end
-  options = options_of(options, "options")
-  local list, chunking = documents_of(documents), chunking_of(options.chunking)
-  local scope, tenant = place_of(options)
-  local collection = text_of(options.collection, "collection")
-  local provider = text_of(options.provider, "provider")
+  given = rag.with_defaults(read(given, INGEST_OPTIONS), INGEST_OPTIONS)
+  local list = documents_of(documents, given.ttl)
+  local scope, tenant = rag.place(given)
   local result = {
     success = true, documents_processed = #list, vectors_created = 0, total_tokens = 0,
     document_ids = {},
   }
-  for _, batch in next, batches_of(list) do
+  for _, batch in next, batches_of(list, given.batch_size or BATCH_DOCUMENTS) do
     local answer = call(INGEST, {
-      scope = scope, collection_id = collection, documents = batch, chunking = chunking,
-      provider = provider,
+      scope = scope, collection_id = given.collection, documents = batch,
+      chunking = given.chunking, provider = given.provider,
     }, tenant)
     result.vectors_created = result.vectors_created + (answer.chunk_count or 0)
     result.total_tokens = result.total_tokens + (answer.token_count or 0)
@@ -211,34 +312,5 @@ RAG.ingest = kit.either_way(RAG, function(documents, options)
   return result
 end)
 
--- The rest -------------------------------------------------------------------------------------
-
-local function named_place(scope, scope_id, otherwise)
-  local options = type(scope) == "table" and scope or {scope = scope, scope_id = scope_id}
-  local text, tenant = scope_of(options.scope, options.scope_id, otherwise)
-  return text, text_of(options.tenant_id, "tenant_id") or tenant
-end
-
--- RAG.get_stats(scope?, scope_id?): of a scope, or of the whole tenant.
-RAG.get_stats = kit.either_way(RAG, function(scope, scope_id)
-  local text, tenant = named_place(scope, scope_id, nil)
-  local answer = call(STATS, {scope = text}, tenant)
-  return {
-    total_vectors = answer.record_count or 0, total_storage_bytes = answer.stored_bytes or 0,
-    collections = answer.collection_count or 0, indexed_vectors = answer.indexed_count or 0,
-  }
-end)
-
--- RAG.cleanup_scope(scope, scope_id?) → how many vectors were removed.
-RAG.cleanup_scope = kit.either_way(RAG, function(scope, scope_id)
-  if scope == nil then kit.required("scope") end
-  local text, tenant = named_place(scope, scope_id, "global")
-  return call(DELETE_SCOPE, {scope = text}, tenant).deleted_count or 0
-end)
-
--- RAG.list_providers() → names of the embedding providers.
-RAG.list_providers = kit.either_way(RAG, function()
-  local names = {}
-  for i, provider in next, call(PROVIDERS, {}).providers or {} do names[i] = provider.name end
-  return names
-end)
+-- The same, by the name that older scripts look for.
+RAG.ingest_batch = RAG.ingest
