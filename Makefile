@@ -130,10 +130,10 @@ test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut ima
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run
 	$(BIN)/python -m tests.performance.bench
 
-# Goes on where it was stopped; COUNT=5000 tries it in minutes, ENGINES=llmspell,faiss runs some again.
+# Goes on where it was stopped; COUNT=10000 tries it in minutes, ENGINES=llmspell,faiss runs some again.
 .PHONY: bench-vector
 bench-vector: $(DEV_STAMP) $(BENCH_STAMP) ## the vector service beside its peers: docs/benchmarks/vector.md
-	$(BIN)/python -m tests.performance.peers.asked --count $(COUNT) --python $(BENCH_VENV)/bin/python
+	$(BIN)/python -m tests.performance.peers.asked --count $(COUNT)
 	$(BIN)/python -m tests.performance.peers.run --count $(COUNT) --python $(BENCH_VENV)/bin/python \
 		$(if $(ENGINES),--engines $(ENGINES) --again)
 

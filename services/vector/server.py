@@ -39,6 +39,7 @@ from services.vector.retrieval import Retriever
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
 from services.vector.servicers.vector_admin import VectorAdminServicer
+from services.vector.storage import VectorStorage
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ async def build(settings: Settings) -> Parts:
         reflection=mine.reflection,
         background=(
             lambda: sweep_forever(storage, mine.sweep_interval_s),
-            lambda: _warm_up(providers),
+            lambda: _warm_up(providers, storage),
             reembedder.run,
         ),
         close=close,
@@ -124,10 +125,14 @@ def _secret(file: str) -> str:
         ) from None
 
 
-async def _warm_up(providers: Providers) -> None:
-    """Load the default model while nobody waits for it; what fails then fails again when used."""
+async def _warm_up(providers: Providers, storage: VectorStorage) -> None:
+    """Load the default model while nobody waits for it; what fails then fails again when used.
+
+    Where there are no texts yet, vectors may be all that is wanted, and a model takes memory.
+    """
     try:
-        await providers.load()
+        if await storage.has_texts():
+            await providers.load()
     except ServiceError as error:
         log.warning("the embedding model is not ready: %s", error.message)
     await asyncio.Event().wait()

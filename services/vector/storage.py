@@ -358,6 +358,9 @@ class VectorStorage(Protocol):
             ServiceError: COLLECTION_NOT_FOUND.
         """
 
+    async def has_texts(self) -> bool:
+        """Whether any tenant has a collection whose vectors come from texts."""
+
     async def shadows(self) -> list[tuple[str, str, str]]:
         """Tenant, scope and collection of every shadow whose role is `incoming`."""
 

@@ -162,12 +162,13 @@ def show_size(size: float) -> str:
     return f"{size:.1f} GiB"
 
 
-def show_footer(found: SearchResult[Any]) -> None:
-    """How a search went about it, for a person who looks; on stderr."""
-    how = _PATHS.get(found.path, found.path)
+def show_footer(found: SearchResult[Any], how: str = "") -> None:
+    """How a search went about it, for a person who looks; on stderr. `how` says it better."""
+    how = how or _PATHS.get(found.path, found.path)
     parts = [how] if how else []
     if found.match_count:
-        parts.append(f"{found.candidate_count:,} of {show_count(found.match_count, 'match')} seen")
+        matches = show_count(found.match_count, "match")
+        parts.append(f"{matches}, {found.candidate_count:,} looked at")
     parts.append("complete" if found.complete else "not complete: more may be had with --exact")
     say(" · ".join(parts), "dim" if found.complete else "yellow")
 

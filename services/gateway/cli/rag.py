@@ -163,7 +163,7 @@ def search(
         _show_passage(rank, passage)
     if not found:
         say("No passages were found.")
-    show_footer(found)
+    show_footer(found, "by words" if mode == "lexical" else "")
 
 
 @app.command("list")

@@ -16,9 +16,10 @@ from services.common.clock import Clock
 from services.common.limits import MIB
 from services.common.store import Store
 from services.vector.checks import check_records
-from services.vector.engines import layout, migrations, reads, sweeping, writes
+from services.vector.engines import footprint, layout, migrations, reads, sweeping, writes
 from services.vector.engines.core import Core, Searches
 from services.vector.engines.embedded_places import EmbeddedPlaces
+from services.vector.engines.footprint import MAPPED_BYTES_MAX
 from services.vector.engines.layout import CollectionRow
 from services.vector.engines.lexicon import Lexicon
 from services.vector.engines.opened import IDLE_S
@@ -93,6 +94,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         )
         super().__init__(core)
         self._lexicon = Lexicon(core)
+        self._mapped_at_start = footprint.mapped_bytes()
 
     async def upsert(
         self,
@@ -300,7 +302,15 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
     async def sweep(self, limit: int = 500) -> int:
         """Remove what has expired, what no history reaches, and what belongs to nothing."""
         self._core.opened.rest()
+        self._lexicon.rest()
+        self._trim()
         return await sweeping.sweep(self._core, limit)
+
+    def _trim(self) -> None:
+        """Keep little of the store's file mapped: whoever reads it reads here and there."""
+        beside = self._core.opened.mapped_bytes() + MAPPED_BYTES_MAX
+        if footprint.mapped_bytes() - self._mapped_at_start > beside:
+            footprint.unmap(self._core.store.path)
 
     async def ready(self) -> bool:
         """Until it is closed. Graphs need not be ready: a scan answers in their place."""

@@ -209,6 +209,12 @@ class EmbeddedPlaces:
             place = (tenant, scope, collection_id)
             return reads.need_row(view, place, self._core.now_ns()).records_revision
 
+    async def has_texts(self) -> bool:
+        """Whether any collection's vectors come from texts."""
+        with self._core.store.read() as view:
+            rows = (layout.unpack_row(value) for _, value in view.scan(layout.COLLECTIONS, b""))
+            return any(row.embedding is not None for row in rows)
+
     async def shadows(self) -> list[tuple[str, str, str]]:
         """Collections whose other vectors are being made."""
         with self._core.store.read() as view:

@@ -358,6 +358,11 @@ class IsolatedVectorStorage:
         shared = await self._shared.purge(tenant)
         return own if isolation is Isolation.DATABASE else shared
 
+    async def has_texts(self) -> bool:
+        """Whether any collection's vectors come from texts; a store of its own counts as such."""
+        own = self._shared.tenants_with(Isolation.DATABASE)
+        return bool(own) or await self._shared.has_texts()
+
     async def shadows(self) -> list[tuple[str, str, str]]:
         """Collections whose other vectors are being made, in every store."""
         found = await self._shared.shadows()

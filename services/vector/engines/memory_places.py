@@ -215,6 +215,10 @@ class MemoryPlaces:
         """The revision of the last change of a collection's records."""
         return self._need(tenant, scope, collection_id).records_revision
 
+    async def has_texts(self) -> bool:
+        """Whether any collection's vectors come from texts."""
+        return any(kept.collection.embedding is not None for kept in self._kept.values())
+
     async def shadows(self) -> list[tuple[str, str, str]]:
         """Collections whose other vectors are being made."""
         return [

@@ -18,6 +18,7 @@ from services.common.store import View
 from services.vector.engines import layout, postings
 from services.vector.engines.building import BuildFailedError
 from services.vector.engines.changes import Edit
+from services.vector.engines.footprint import give_back
 from services.vector.engines.layout import CollectionRow, NamespaceRow
 from services.vector.engines.sealing import Merge, Sealing
 from services.vector.engines.tail import Arrivals, Tail
@@ -276,6 +277,7 @@ class Namespace:
         for number in merge.segments:
             self._sealing.forget(self.segments.pop(number).path)
         self._unfit -= merge.unfit
+        give_back()
 
     def _tables_of(self, merge: Merge) -> list[Table]:
         return [self.segments[number].table() for number in sorted(merge.segments)]

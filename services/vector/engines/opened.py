@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from services.common.store import Store, View
 from services.vector.engines import reads
 from services.vector.engines.changes import Change, Edit
+from services.vector.engines.footprint import give_back
 from services.vector.engines.namespace import Namespace
 from services.vector.engines.sealing import Sealing
 
@@ -131,7 +131,11 @@ class Opened:
                 self._leave(number, self._namespaces.pop(number), dropped=False)
         if self._let_go_bytes > _TRIM_BYTES:
             self._let_go_bytes = 0
-            _give_back()
+            give_back()
+
+    def mapped_bytes(self) -> int:
+        """What open segments map of their files."""
+        return sum(namespace.file_bytes() for namespace in self._namespaces.values())
 
     def size_bytes(self) -> int:
         """Memory that open namespaces take."""
@@ -216,9 +220,3 @@ class Opened:
             await namespace.close()
         if dropped:
             self.sealing.clean_namespace(number)
-
-
-def _give_back() -> None:
-    """Have the C library return free memory to the kernel, where it knows how."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import numpy as np
@@ -25,7 +25,7 @@ _MAGIC = b"LLMSPSG2"
 _DIGEST_BYTES = 32
 _LENGTH = struct.Struct("<I")
 _ALIGNED = 64
-_THREADED_BYTES = 1 << 20
+_READ_BYTES = 4 << 20
 
 Head = TypeVar("Head", bound=msgspec.Struct)
 
@@ -100,14 +100,14 @@ def read(path: Path, digest: str | None = None) -> Container:
     """
     try:
         with path.open("rb") as file:
+            told, fits = _checked(file)
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is empty"
         raise FileRefusedError(f"it cannot be read: {why}") from None
-    told = bytes(content[len(_MAGIC) : _prologue(0) - _LENGTH.size])
-    body = content[len(_MAGIC) + _DIGEST_BYTES :]
-    if content[: len(_MAGIC)] != _MAGIC or told != _digest(body):
+    if not fits:
         raise FileRefusedError("its digest does not fit its bytes")
+    body = content[len(_MAGIC) + _DIGEST_BYTES :]
     if digest is not None and told.hex() != digest:
         raise FileRefusedError("it is not the file that was registered")
     length = _LENGTH.unpack_from(body)[0]
@@ -130,9 +130,14 @@ def _count(shape: list[int]) -> int:
     return count
 
 
-def _digest(body: memoryview) -> bytes:
-    threads = blake3.AUTO if len(body) > _THREADED_BYTES else 1
-    return blake3(body, max_threads=threads).digest()
+def _checked(file: BinaryIO) -> tuple[bytes, bool]:
+    """The digest that a file tells, and whether it fits; read, not mapped, to take no memory."""
+    head = file.read(len(_MAGIC) + _DIGEST_BYTES)
+    digest = blake3(max_threads=blake3.AUTO)
+    while part := file.read(_READ_BYTES):
+        digest.update(part)
+    told = head[len(_MAGIC) :]
+    return told, head.startswith(_MAGIC) and told == digest.digest()
 
 
 def _prologue(index_bytes: int) -> int:

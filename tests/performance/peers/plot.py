@@ -37,12 +37,12 @@ def _panels() -> list[tuple[str, Callable[[Found], float]]]:
         ("One caller: p50, ms (less is better)", lambda f: f["single"]["p50_ms"]),
         ("Filter, 1 % match: searches/s", lambda f: f["filtered"]["0.01"]["best_rate"]),
         ("Acknowledged writes: vectors/s", lambda f: f["ingest"]["rate"]),
-        ("Memory beyond empty: MB (less is better)", _memory),
+        ("Memory of the serving processes: MB (less is better)", _memory),
     ]
 
 
 def _memory(found: Found) -> float:
-    return found["footprint"]["memory"]["pss_mb"] - found["start"]["memory"]["pss_mb"]
+    return found["footprint"]["memory"]["pss_mb"]
 
 
 def _results(count: int) -> list[Found]:
@@ -94,7 +94,7 @@ def main() -> None:
     for axes, (title, value) in zip(grid.flat, _panels(), strict=True):
         _draw(axes, title, value, found)
     figure.suptitle(
-        f"{count:,} sentence embeddings of 384 numbers, recall@10 ≥ 0.97, two cores (logarithmic scales)",
+        f"{count:,} sentence embeddings of 384 numbers, recall@10 ≥ 0.97 (logarithmic scales)",
         fontsize=12,
         color=INK,
     )

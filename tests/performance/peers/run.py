@@ -12,18 +12,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+from tests.performance.peers.asked import against_peers, rows
 from tests.performance.peers.data import place, prepare
 from tests.performance.peers.peer import NAMES
 from tests.performance.peers.table import page
 
 OURS = ("llmspell", "llmspell_gateway")
-PAGE = Path("docs/benchmarks/peers.md")
+PAGE = Path("docs/benchmarks/vector.md")
 PLOT = PAGE.with_suffix(".png")
 WAIT_S = 3600.0
 
 
-def measured(name: str, count: int) -> dict[str, object]:
+def measured(name: str, count: int) -> dict[str, Any]:
     """What is known of an engine."""
     path = place(count) / f"{name}.json"
     return json.loads(path.read_text("utf-8")) if path.exists() else {"engine": name}
@@ -63,9 +65,13 @@ def main() -> None:
     for name in asked.engines.split(","):
         if asked.again or not measured(name, asked.count).get("done"):
             run(name, asked.python, asked)
-    results = [measured(name, asked.count) for name in NAMES]
+    results = {name: measured(name, asked.count) for name in NAMES}
+    lines = [line for group in rows(asked.count).values() for line in group]
+    lines += against_peers(results)
     asked.page.parent.mkdir(parents=True, exist_ok=True)
-    asked.page.write_text(page(results, asked.count, asked.page.stem), "utf-8")
+    asked.page.write_text(
+        page(list(results.values()), lines, asked.count, asked.page.stem), "utf-8"
+    )
     plot = [asked.python, "-m", "tests.performance.peers.plot", str(asked.count)]
     subprocess.run([*plot, str(asked.page.with_suffix(".png"))], check=True)
     print(f"wrote {asked.page}")

@@ -24,13 +24,16 @@ NAMES = {
     "pgvector": "pgvector",
 }
 _NONE = "-"
+_ASKED = """\
+Each line is a ratio within one run. The empty call is `GetVectorStats` of a scope that holds
+nothing: the cheapest call that the gateway relays to the vector process, through the same doors."""
 _WRITING = f"""\
 Calls of {WRITE:,} records, one after the other, each with a number that filters see. A library that
 builds its graph while it writes has nothing left to build."""
 _FILTERS = """\
-The condition is `part < n` over a number drawn by chance. In each cell: recall@10, searches a second
-in the engine's best way (1 or 16 callers, or batches), p50 of one caller; **short** answers had
-fewer hits than there are matches, of 300."""
+The condition is `part < n` over a number drawn by chance. In each cell: recall@10, searches a
+second in the engine's best way (1 or 16 callers, or batches), p50 of one caller; **short** answers
+had fewer hits than there are matches, of 300."""
 _MEMORY = """\
 Of the serving processes with everything loaded: what they share counts by share (PSS). `more` is
 the growth since the engine was opened empty."""
@@ -39,10 +42,11 @@ Opened again, and searched for the record. A power cut is another matter: the la
 each engine's words promise."""
 
 
-def page(results: Sequence[Found], count: int, plot: str) -> str:
+def page(results: Sequence[Found], asked: Sequence[Sequence[str]], count: int, plot: str) -> str:
     """The whole page as Markdown."""
     ran = [found for found in results if _done(found, "ingest")]
     parts = [_head(count), f"![Throughput, filters, ingest and memory, side by side]({plot}.png)\n"]
+    parts.append(_asked(asked))
     parts += [_table(title, words, columns, ran) for title, words, columns in _tables()]
     parts += [_engines(results), _gaps(results)]
     return "\n".join(parts)
@@ -61,6 +65,12 @@ that reaches recall@10 of 0.97 on all queries; it is stated, and stays for every
 Callers are threads of one Python process, for libraries and servers alike. Figures of one run on a
 shared machine vary by some tenths; figures side by side say more than any of them alone.
 """
+
+
+def _asked(lines: Sequence[Sequence[str]]) -> str:
+    head = ["## What was asked\n", _ASKED, "", "| what | measured | asked | |"]
+    table = ["| --- | --- | --- | --- |", *(f"| {' | '.join(line)} |" for line in lines)]
+    return "\n".join([*head, *table, ""])
 
 
 def _tables() -> list[tuple[str, str, list[Column]]]:

@@ -28,7 +28,7 @@ from tests.performance.peers.peer import DIMENSION, LINKS, WIDTH_BUILD, Conditio
 
 TENANT, COLLECTION = "acme", "bench"
 WAIT_S = 900.0
-_OPTIONS = (
+OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
@@ -95,7 +95,7 @@ class Engine:
         self.deployment = Deployment(folder / "data")
         processes = self.deployment.processes
         address, self._metadata = self._door(processes)
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self.vectors = vector_pb2_grpc.VectorServiceStub(self._channel)
         self._admin = vector_admin_pb2_grpc.VectorAdminServiceStub(self._channel)
         self._width = 0

@@ -1,0 +1,44 @@
+"""Memory that is nobody's any more, and mapped pages that nobody looks at, back to the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from contextlib import suppress
+from pathlib import Path
+
+MAPPED_BYTES_MAX = 64 * 1024**2
+"""Of a store's file that stay mapped; more is unmapped, and read again from the kernel's cache."""
+
+_MADV_DONTNEED = 4
+
+
+def give_back() -> None:
+    """Have the C library return free memory, where it knows how."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def mapped_bytes() -> int:
+    """Bytes of files that are mapped and in memory, all together."""
+    shared = Path("/proc/self/statm").read_text("ascii").split()[2]
+    return int(shared) * mmap.PAGESIZE
+
+
+def unmap(folder: Path) -> None:
+    """Drop the mapped pages of the store in a folder: they are shared, so nothing is lost."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for start, end, path in _mappings():
+        if path.startswith(os.fspath(folder)) and path.endswith((".mdb", ".mdb (deleted)")):
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
+
+
+def _mappings() -> list[tuple[int, int, str]]:
+    found = []
+    for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
+        parts = line.split(maxsplit=5)
+        if len(parts) > 5 and parts[1].startswith("r--s"):  # noqa: PLR2004  (the path is sixth)
+            start, _, end = parts[0].partition("-")
+            found.append((int(start, 16), int(end, 16), parts[5]))
+    return found
