@@ -275,8 +275,8 @@ class Rag:
         found, _ = await self._storage.get(*place, ids, row_filter=row_filter)
         if any(record.expire_time_ns is not None for record in found):
             return False
-        metadata, event_time_ns = _packed(cut.document.metadata), cut.document.event_time_ns
-        told = [(each.text, _packed(each.metadata), each.event_time_ns) for each in found]
+        metadata, event_time_ns = packed(cut.document.metadata), cut.document.event_time_ns
+        told = [(each.text, packed(each.metadata), each.event_time_ns) for each in found]
         return told == [(chunk.text, metadata, event_time_ns) for chunk in cut.chunks]
 
     async def _store(
@@ -368,7 +368,7 @@ def _last_of_each(documents: Sequence[Document]) -> list[Document]:
     return list({each.document_id: each for each in documents}.values())
 
 
-def _packed(metadata: dict[str, Value]) -> bytes:
+def packed(metadata: dict[str, Value]) -> bytes:
     """The same bytes for the same metadata; 1, 1.0 and true, equal to Python, differ."""
     return msgspec.msgpack.encode(metadata, order="deterministic")
 

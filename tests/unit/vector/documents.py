@@ -44,7 +44,7 @@ class Library:
     @property
     def reembedder(self) -> Reembedder:
         """A new one each time, as after a restart."""
-        return Reembedder(self.storage, self.providers, self.cache, self.clock)
+        return Reembedder(self.storage, self.providers, self.cache)
 
     async def put(
         self, tenant: str, *documents: Document, chunking: Chunking = WHOLE, **rest: Any
