@@ -331,6 +331,14 @@ def test_blocks_lose_nothing_and_keep_the_size(text, unit, data):
         assert one.end - other.start <= chunking.overlap
 
 
+@pytest.mark.parametrize("unit", STRUCTURED)
+@pytest.mark.parametrize("overlap", [18, 26])
+def test_an_overlap_makes_no_chunk_twice(unit, overlap):
+    """Pieces that differ in white space alone, or lie within the one before, are one chunk."""
+    text = "    return 1\n11111111111111111\n  "
+    assert texts(cut(text, unit, 32, overlap)) == [text.strip()]
+
+
 def test_markdown_is_cut_at_headings():
     """A heading begins a chunk, and stays with the text below it."""
     text = "# One\n\nFirst words here.\n\n# Two\n\nSecond words here.\n"

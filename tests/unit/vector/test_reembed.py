@@ -165,15 +165,19 @@ async def test_an_expiry_that_changed_meanwhile_is_carried_over(shelf):
     assert list(await content(shelf)) == ["a#0"]
 
 
-async def test_what_is_written_and_deleted_meanwhile_counts(shelf):
-    """A write just before the switch puts it off: nothing is lost, and nothing comes back."""
+@pytest.mark.parametrize("moment", ["upsert", "swap_shadow"])
+async def test_what_is_written_and_deleted_meanwhile_counts(shelf, moment):
+    """A write in the middle of a pass, behind where it is, or at its end puts the switch off.
+
+    Nothing is lost, and nothing comes back.
+    """
     await shelf.put("acme", *numbered(0, 5))
 
     async def write():
         await shelf.put("acme", Document(text="changed", document_id="d1"), *numbered(9, 10))
         await shelf.rag.delete(*PLACE, ["d0"])
 
-    async with working(shelf, Between(shelf.storage, "swap_shadow", write)) as reembedder:
+    async with working(shelf, Between(shelf.storage, moment, write)) as reembedder:
         await reembedder.start(PLACE, "openai")
         await until(reembedder, Status.SWITCHED)
     told = {record_id: text for record_id, (text, *_) in (await content(shelf)).items()}
