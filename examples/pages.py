@@ -5,6 +5,7 @@ Start `llmspell up` elsewhere, then: `python examples/pages.py`. It makes the te
 `examples/pages.lua` then asks the same through Lua. Both tenants are removed at the end.
 """
 
+# ruff: noqa: INP001, T201, S603, PLW1510  (an example: a script that prints and starts commands)
 from __future__ import annotations
 
 import json

@@ -22,9 +22,17 @@ import numpy as np
 
 from services.common.clock import FakeClock
 from services.common.store import View
-from services.vector.engines import layout
+from services.vector.engines import layout, postings
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
-from services.vector.model import Exactness, Mask, Metric, NewRecord, Query, Record
+from services.vector.model import (
+    CollectionSettings,
+    Exactness,
+    Mask,
+    Metric,
+    NewRecord,
+    Query,
+    Record,
+)
 
 WRITERS = 8
 OPERATIONS = 50
@@ -32,6 +40,7 @@ DIMENSION = 24
 THRESHOLD = 20
 """So low that graphs are built while the records are written."""
 LONG_NS = 10**18
+WINDOW_NS = 10**15
 
 Contents = dict[str, tuple[bytes, str]]
 Histories = Sequence[Sequence[Contents]]
@@ -85,10 +94,12 @@ def history(seed: int, writer: int) -> list[Contents]:
     return states
 
 
-def engine(folder: Path, clock: FakeClock, *, sync: bool = True) -> EmbeddedVectorStorage:
+def engine(
+    folder: Path, clock: FakeClock, *, sync: bool = True, threshold: int = THRESHOLD
+) -> EmbeddedVectorStorage:
     """The real engine, with graphs early."""
     store = open_store(folder, on_fatal=sys.exit, sync=sync)
-    return EmbeddedVectorStorage(store, clock, exact_threshold=THRESHOLD)
+    return EmbeddedVectorStorage(store, clock, exact_threshold=threshold)
 
 
 async def write_all(folder: Path, seed: int, *, sync: bool) -> None:
@@ -97,7 +108,10 @@ async def write_all(folder: Path, seed: int, *, sync: bool) -> None:
     storage = engine(folder, clock, sync=sync)
     for writer in range(WRITERS):
         await storage.create_collection(
-            *place_of(writer), dimension=DIMENSION, metric=Metric.COSINE
+            *place_of(writer),
+            dimension=DIMENSION,
+            metric=Metric.COSINE,
+            settings=CollectionSettings(history_window_ns=WINDOW_NS if writer % 4 == 3 else 0),
         )
     os.write(1, b"seed %d\n" % seed)
     async with asyncio.TaskGroup() as tasks:
@@ -143,8 +157,9 @@ def checker(acknowledged: Sequence[str]) -> Callable[[Path, Sequence[str]], None
 
 
 async def _check(folder: Path, lines: Sequence[str], histories: Histories) -> None:
-    storage = engine(folder, FakeClock())
-    with storage._store.read() as view:
+    # Segments that the store registers are gone with the power; no new ones are waited for here.
+    storage = engine(folder, FakeClock(), threshold=10_000)
+    with storage._core.store.read() as view:
         check_store(view)
     if lines:
         acknowledged = [tuple(map(int, line.split())) for line in lines[1:]]
@@ -178,7 +193,6 @@ async def _check_search(
     storage: EmbeddedVectorStorage, writer: int, records: Sequence[Record]
 ) -> None:
     """Index and truth agree: each record is found by its own vector, and nothing else is."""
-    await storage.graphs_ready()
     for exactness in (Exactness.EXACT, Exactness.APPROXIMATE):
         vectors = [record.vector for record in records if record.vector is not None]
         query = Query(vectors=vectors, limit=1, exactness=exactness, mask=Mask(text=False))
@@ -196,32 +210,61 @@ async def _records(storage: EmbeddedVectorStorage, writer: int) -> list[Record]:
 def check_store(view: View) -> None:
     """What holds in every state of the store, whoever wrote it; every checksum is read."""
     rows = {key: layout.unpack_row(value) for key, value in view.scan(layout.COLLECTIONS, b"")}
-    names = {layout.namespace_key(row.namespace): key for key, row in rows.items()}
-    assert dict(view.scan(layout.NAMESPACES, b"")) == names
+    members = {layout.member_key(row.namespace, row.member): key for key, row in rows.items()}
+    assert dict(view.scan(layout.MEMBERS, b"")) == members
     doomed = set(view.keys(layout.DOOMED, b""))
+    counts: dict[bytes, list[int]] = {member: [0, 0, 0, 0] for member in members}
+    living = _check_living(view, counts, doomed)
+    ended = _check_history(view, counts)
+    assert not living & ended
+    assert {key for key, _ in view.scan(layout.VECTORS, b"")} == living | ended
+    assert set(view.keys(layout.PAYLOADS, b"")) == living | ended
+    for member, found in counts.items():
+        row = rows[members[member]]
+        told = (row.record_count, row.stored_bytes, row.history_count, row.history_bytes)
+        assert told == tuple(found), row
+    for namespace in {layout.read_namespace(key) for key in (*members, *doomed)}:
+        posted = postings.to_array(postings.living(view, namespace)).tolist()
+        there = sorted(
+            layout.read_label(key) for key in living if layout.read_namespace(key) == namespace
+        )
+        assert posted == there or layout.member_key(namespace, layout.OWN) in doomed
+
+
+def _check_living(view: View, counts: dict[bytes, list[int]], doomed: set[bytes]) -> set[bytes]:
     labels, expiring = set(), set()
-    counts: dict[bytes, list[int]] = {name: [0, 0] for name in names}
     for key, value in view.scan(layout.IDS, b""):
-        entry, namespace = layout.unpack_entry(value), layout.read_namespace(key)
+        entry, member = layout.unpack_entry(value), key[:16]
+        namespace = layout.read_namespace(key)
         place = layout.label_key(namespace, entry.label)
         payload = layout.unpack_payload(view.get(layout.PAYLOADS, place) or b"")
         assert payload.record_id == layout.read_record_id(key)
         assert (payload.revision, payload.expire_time_ns) == (entry.revision, entry.expire_time_ns)
         labels.add(place)
         if entry.expire_time_ns != layout.NEVER:
-            expiring.add(layout.expiry_key(entry.expire_time_ns, namespace, entry.label))
-        if key[:8] in counts:
-            assert entry.label < rows[names[key[:8]]].next_label
-            counts[key[:8]][0] += 1
-            counts[key[:8]][1] += entry.size_bytes
+            expiring.add(layout.due_key(entry.expire_time_ns, namespace, entry.label))
+        if member in counts:
+            counts[member][0] += 1
+            counts[member][1] += entry.size_bytes
         else:
-            assert key[:8] in doomed
-    assert {key for key, _ in view.scan(layout.VECTORS, b"")} == labels
-    assert set(view.keys(layout.PAYLOADS, b"")) == labels
+            assert member in doomed
     assert set(view.keys(layout.EXPIRY, b"")) == expiring
-    for name, (count, size) in counts.items():
-        row = rows[names[name]]
-        assert (row.record_count, row.stored_bytes) == (count, size)
+    return labels
+
+
+def _check_history(view: View, counts: dict[bytes, list[int]]) -> set[bytes]:
+    labels, due = set(), set()
+    for key, value in view.scan(layout.ENDS, b""):
+        end = layout.unpack_end(value)
+        payload = layout.unpack_payload(view.get(layout.PAYLOADS, key) or b"")
+        member = layout.member_key(layout.read_namespace(key), payload.member)
+        labels.add(key)
+        due.add(layout.due_key(end.due_ns, *layout.read_pair(key)))
+        if member in counts:
+            counts[member][2] += 1
+            counts[member][3] += end.size_bytes
+    assert set(view.keys(layout.HISTORY, b"")) == due
+    return labels
 
 
 if __name__ == "__main__":

@@ -51,8 +51,12 @@ class Deployment:
         """A tenant that a test module has to itself, with a key; its name."""
         if name not in self.keys:
             self.cli_json("tenant", "create", name)
-            self.keys[name] = self.cli_json("key", "create", "--tenant", name)["key"]
+            self.key_for(name)
         return name
+
+    def key_for(self, tenant: str) -> None:
+        """Make a key for a tenant that is there."""
+        self.keys[tenant] = self.cli_json("key", "create", "--tenant", tenant)["key"]
 
     def cli(self, *arguments: str, tenant: str | None = None, stdin: str | None = None):
         """Run `llmspell …`."""

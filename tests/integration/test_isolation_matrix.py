@@ -9,7 +9,15 @@ import grpc
 import pytest
 from google.protobuf import message_factory
 from google.rpc import error_details_pb2, status_pb2
-from llmspell.v1 import rag_pb2, script_pb2, state_pb2, tenant_pb2, types_pb2, vector_pb2
+from llmspell.v1 import (
+    rag_pb2,
+    script_pb2,
+    state_pb2,
+    tenant_pb2,
+    types_pb2,
+    vector_admin_pb2,
+    vector_pb2,
+)
 
 from services.common.access import METHODS
 from services.common.clock import SystemClock
@@ -18,6 +26,7 @@ from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 OWNERS = {
     "llmspell.v1.StateService": "state",
     "llmspell.v1.VectorService": "vector",
+    "llmspell.v1.VectorAdminService": "vector",
     "llmspell.v1.RagService": "vector",
     "llmspell.v1.ScriptService": "runtime",
 }
@@ -30,6 +39,10 @@ def state(name, **fields):
 
 def vector(name, **fields):
     return getattr(vector_pb2, f"{name}Request")(**fields)
+
+
+def care(name, **fields):
+    return getattr(vector_admin_pb2, f"{name}Request")(**fields)
 
 
 def rag(name, **fields):
@@ -66,9 +79,23 @@ def requests_for(name: str):
         "VectorService/DeleteScope": vector("DeleteScope", scope="session:x"),
         "VectorService/Search": vector("Search", vector=VECTOR, **where),
         "VectorService/BatchSearch": vector("BatchSearch", vectors=[VECTOR], **where),
+        "VectorService/UpdateCollection": vector("UpdateCollection", ef_search=50, **where),
+        "VectorService/UpdateMetadata": vector("UpdateMetadata", record_ids=["r1"], **where),
+        "VectorService/ImportVectors": vector("ImportVectors", records=[record], **where),
+        "VectorService/ConfigureScope": vector("ConfigureScope", scope="session:x"),
+        "VectorAdminService/CreateSnapshot": care("CreateSnapshot", **where),
+        "VectorAdminService/ListSnapshots": care("ListSnapshots", **where),
+        "VectorAdminService/RestoreSnapshot": care("RestoreSnapshot", snapshot_id=name, **where),
+        "VectorAdminService/DeleteSnapshot": care("DeleteSnapshot", snapshot_id=name),
+        "VectorAdminService/RebuildIndex": care("RebuildIndex", **where),
+        "VectorAdminService/CheckpointIndex": care("CheckpointIndex", **where),
         "VectorService/GetVectorStats": vector("GetVectorStats", scope="session:x"),
         "RagService/RetrieveDocuments": rag("RetrieveDocuments", text="a secret", **where),
         "RagService/DeleteDocuments": rag("DeleteDocuments", document_ids=["d1"], **where),
+        "RagService/ListDocuments": rag("ListDocuments", **where),
+        "RagService/ReembedCollection": rag("ReembedCollection", provider="local", **where),
+        "RagService/GetReembedding": rag("GetReembedding", **where),
+        "RagService/EndReembedding": rag("EndReembedding", **where),
         "RagService/ListEmbeddingProviders": rag("ListEmbeddingProviders"),
         "ScriptService/CheckScript": script_pb2.CheckScriptRequest(source=source),
         "ScriptService/RunScript": script_pb2.RunScriptRequest(source=source),
@@ -86,10 +113,13 @@ OPERATOR_ONLY = {
     "ProcessService/GetProcessStatus": lambda _: None,
     "StateService/PurgeState": lambda _: state_pb2.PurgeStateRequest(),
     "VectorService/PurgeVectors": lambda _: vector_pb2.PurgeVectorsRequest(),
+    "VectorAdminService/ConfigureVectorTenant": lambda _: care("ConfigureVectorTenant"),
 }
 COVERED_ELSEWHERE = {
     "TenantService/WhoAmI": "answers about the caller only; see test_who_am_i",
     "RagService/IngestDocuments": "writes to the caller's own tenant; see test_ingestion_is_apart",
+    "RagService/ImportDocuments": "likewise",
+    "RagService/EnsureDocumentCollection": "likewise",
 }
 
 
@@ -108,6 +138,8 @@ class Caller:
         method = METHODS[path]
         data = b"" if request is None else request.SerializeToString()
         kind = self._channel.unary_stream if method.streams else self._channel.unary_unary
+        if method.request_streams:
+            kind, data = self._channel.stream_stream, iter([data])
         try:
             answer = kind(path)(data, metadata=metadata, timeout=20)
             parts = list(answer) if method.streams else [answer]
@@ -180,7 +212,7 @@ def test_another_tenants_things_look_like_nothing(deployment, caller, acme_data,
 
 def _facts(path: str, data: bytes, name: str):
     """An answer without what is the caller's own doing: the name asked for, revisions, times."""
-    if METHODS[path].streams:
+    if path.endswith("/RunScript"):
         answer = script_pb2.RunScriptResponse.FromString(data)
         return answer.result.json
     output = message_factory.GetMessageClass(METHODS[path].descriptor.output_type)
@@ -257,17 +289,19 @@ def test_who_am_i(deployment, caller):
         assert tenant_pb2.WhoAmIResponse.FromString(data).tenant_id == tenant
 
 
-def test_ingestion_is_apart(deployment, caller):
+@pytest.mark.parametrize("name", ["IngestDocuments", "ImportDocuments"])
+def test_ingestion_is_apart(deployment, caller, name):
     """Globex ingesting under acme's ids changes nothing of acme's."""
-    where = {"scope": "session:apart", "collection_id": "same"}
-    ingest, ask = (
-        "/llmspell.v1.RagService/IngestDocuments",
-        rag("RetrieveDocuments", text="x", **where),
-    )
+    where = {"scope": f"session:apart-{name.lower()}", "collection_id": "same"}
+    ingest = f"/llmspell.v1.RagService/{name}"
+    ask = rag("RetrieveDocuments", text="x", **where)
+    ensure = rag("EnsureDocumentCollection", **where)
+    path = "/llmspell.v1.RagService/EnsureDocumentCollection"
+    assert caller(path, ensure, key(deployment, "globex"))[0] == "OK"
     texts = {"acme": "Acme was here first.", "globex": "Globex was here."}
     for tenant, text in texts.items():
         document = rag_pb2.Document(document_id="d1", text=text)
-        request = rag("IngestDocuments", documents=[document], **where)
+        request = rag(name, documents=[document], **where)
         code, _, message, _ = caller(ingest, request, key(deployment, tenant))
         assert code == "OK", message
     for tenant, text in texts.items():

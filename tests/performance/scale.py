@@ -125,7 +125,7 @@ def measured(report: Report, deployment: Deployment, data: Data, count: int) -> 
     held = measure.memory(measure.family(processes.pid("vector")))
     report.line(
         "memory of the vector process",
-        f"{held['pss_mb']:,.0f} MB, of it {held['anon_mb']:,.0f} MB its own and the rest mapped files",
+        f"{held['pss_mb']:,.0f} MB, of it {held['anon_mb']:,.0f} MB its own, the rest mapped files",
     )
     report.line("disk", f"{measure.disk_mb(processes.place.data):,.0f} MB")
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 
@@ -30,20 +31,26 @@ def p50_p99(call: Callable[[int], object], *, seconds: float, warm: int = 50) ->
 
 
 def rate(call: Callable[[int], object], callers: int, seconds: float) -> float:
-    """Calls a second by so many callers at once."""
-    stop = time.perf_counter() + seconds
+    """Calls a second by so many callers at once, each of which has called once before."""
+    together = Barrier(callers)
 
-    def work(caller: int) -> int:
+    def work(caller: int) -> tuple[int, float, float]:
+        try:
+            call(caller)  # opens the caller's connection, where it has one of its own
+        except BaseException:
+            together.abort()  # else the others would wait for ever
+            raise
+        together.wait()
+        begun = time.perf_counter()
         done = 0
-        while time.perf_counter() < stop:
+        while time.perf_counter() < begun + seconds:
             call(caller * 1009 + done)
             done += 1
-        return done
+        return done, begun, time.perf_counter()
 
     with ThreadPoolExecutor(callers) as pool:
-        start = time.perf_counter()
-        done = sum(pool.map(work, range(callers)))
-        return done / (time.perf_counter() - start)
+        counts, starts, ends = zip(*pool.map(work, range(callers)), strict=True)
+    return sum(counts) / (max(ends) - min(starts))
 
 
 def family(pid: int) -> list[int]:
