@@ -67,7 +67,7 @@ async def build(settings: Settings) -> Parts:
         exact_threshold=mine.exact_threshold,
     )
     storage = engine.storage
-    reembedder = Reembedder(storage, providers, engine.embeddings, clock)
+    reembedder = Reembedder(storage, providers, engine.embeddings)
 
     def register(server: grpc.aio.Server) -> None:
         vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))

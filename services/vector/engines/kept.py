@@ -74,8 +74,9 @@ class Kept:
         *,
         revision: int,
         now_ns: int,
+        ttl_ns: int | None,
     ) -> None:
-        """Write a record that is not there."""
+        """Write a record that is not there; `ttl_ns` is for one that has no own."""
         self.records[record_id] = Version(
             Record(
                 record_id=record_id,
@@ -83,8 +84,8 @@ class Kept:
                 metadata=metadata,
                 text=new.text,
                 event_time_ns=new.event_time_ns,
-                expire_time_ns=None if new.ttl_ns is None else now_ns + new.ttl_ns,
-                ingest_time_ns=now_ns,
+                expire_time_ns=new.expire_time_ns(now_ns, ttl_ns),
+                ingest_time_ns=new.copied.ingest_time_ns if new.copied else now_ns,
                 revision=revision,
             )
         )
