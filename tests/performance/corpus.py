@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.vector.embedding.local import LocalProvider
+from services.vector.embedding.local import DIMENSION, LocalProvider
 from services.vector.embedding.provider import LocalSettings
 
 FOLDER = Path(".bench")
@@ -78,21 +78,27 @@ def _kept_texts(count: int) -> list[str]:
 def _kept_vectors(texts: list[str]) -> np.ndarray:
     path = FOLDER / f"vectors-{len(texts)}.npy"
     if not path.exists():
-        np.save(path, asyncio.run(_embed(texts)))
+        asyncio.run(_embed(texts, path.with_suffix(".part")))
+        path.with_suffix(".part").rename(path)
     return np.load(path)
 
 
-async def _embed(texts: list[str]) -> np.ndarray:
+async def _embed(texts: list[str], path: Path) -> None:
+    """Into a file, step by step: one who was stopped goes on where it was."""
+    kept = path.exists()
+    vectors = np.lib.format.open_memmap(
+        path, "r+" if kept else "w+", np.float32, (len(texts), DIMENSION)
+    )
     provider = LocalProvider(LocalSettings(threads=2))
-    vectors = np.empty((len(texts), 384), np.float32)
-    order = np.argsort([len(text) for text in texts])  # alike lengths together need no padding
+    order = np.argsort([len(text) for text in texts])  # alike lengths take alike times
     for start in range(0, len(texts), _STEP):
         some = order[start : start + _STEP]
-        vectors[some] = (await provider.embed([texts[place] for place in some])).vectors
-        print(f"\rembedding {start + len(some)} of {len(texts)}", end="", file=sys.stderr)
+        if not vectors[some].any(axis=1).all():  # no vector is all zeros
+            vectors[some] = (await provider.embed([texts[place] for place in some])).vectors
+            vectors.flush()
+            print(f"\rembedding {start + len(some)} of {len(texts)}", end="", file=sys.stderr)
     print(file=sys.stderr)
     await provider.close()
-    return vectors
 
 
 if __name__ == "__main__":
