@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from services.vector.times import Times
+
 Value: TypeAlias = "bool | int | float | str | bytes | Sequence[Value] | dict[str, Value] | None"
 """A metadata value. Whole numbers have 64 bits, floats are finite."""
 
@@ -171,15 +173,6 @@ class Collection:
     `previous` once it is kept to go back. Empty for every other collection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
-    """When a record was written, and when it ends."""
-
-    ingest_time_ns: int
-    expire_time_ns: int | None
-    """None: never."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRecord:
     """A record to be written."""
@@ -194,13 +187,6 @@ class NewRecord:
     """Time to live from the moment of writing; None: the scope's, else the collection's."""
     copied: Times | None = None
     """Of a copy: the times that it keeps, whatever is said elsewhere."""
-
-    def expire_time_ns(self, now_ns: int, default_ttl_ns: int | None) -> int | None:
-        """When it ends if it is written now."""
-        if self.copied is not None:
-            return self.copied.expire_time_ns
-        ttl_ns = default_ttl_ns if self.ttl_ns is None else self.ttl_ns
-        return None if ttl_ns is None else now_ns + ttl_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

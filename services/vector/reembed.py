@@ -25,11 +25,11 @@ from services.vector.model import (
     Metric,
     NewRecord,
     Record,
-    Times,
     Vector,
 )
 from services.vector.rag import Place, packed
 from services.vector.storage import VectorStorage
+from services.vector.times import Times
 
 log = logging.getLogger(__name__)
 

@@ -31,6 +31,7 @@ from services.vector.refusals import (
     too_many_matches,
 )
 from services.vector.segments.rows import NO_TIME
+from services.vector.times import times_from
 
 _decode = msgspec.msgpack.Decoder(dict).decode
 
@@ -397,11 +398,12 @@ def _payload(
     member: int,
     ttl_ns: int | None,
 ) -> Payload:
-    ends = record.expire_time_ns(now_ns, ttl_ns)
+    times = record.copied or times_from(now_ns, record.ttl_ns, ttl_ns)
+    ends = times.expire_time_ns
     return Payload(
         record_id=record_id,
         revision=revision,
-        ingest_time_ns=record.copied.ingest_time_ns if record.copied else now_ns,
+        ingest_time_ns=times.ingest_time_ns,
         expire_time_ns=layout.NEVER if ends is None else ends,
         event_time_ns=record.event_time_ns,
         metadata=msgspec.Raw(metadata),
