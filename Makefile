@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 LLMSPELL_CRASH_IMAGES ?= 2000
+LLMSPELL_KILL_ROUNDS ?= 200
 
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
@@ -123,8 +124,9 @@ test-integration: $(DEV_STAMP) ## do the four work together?
 	$(PYTEST) tests/integration
 
 .PHONY: test-crash
-test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut images
-	LLMSPELL_CRASH_IMAGES=$(LLMSPELL_CRASH_IMAGES) $(PYTEST) tests/crash
+test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut images, 200 kills
+	LLMSPELL_CRASH_IMAGES=$(LLMSPELL_CRASH_IMAGES) LLMSPELL_KILL_ROUNDS=$(LLMSPELL_KILL_ROUNDS) \
+		$(PYTEST) tests/crash
 
 .PHONY: bench
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run

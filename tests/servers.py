@@ -4,7 +4,14 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import grpc
-from llmspell.v1 import script_pb2, script_pb2_grpc, state_pb2, state_pb2_grpc
+from llmspell.v1 import (
+    script_pb2,
+    script_pb2_grpc,
+    state_pb2,
+    state_pb2_grpc,
+    vector_pb2,
+    vector_pb2_grpc,
+)
 
 from services.common.clock import SystemClock
 from services.common.context import METADATA_KEY, CallContext, Seal, current_context
@@ -19,6 +26,7 @@ EVERYTHING = CallContext(tenant="acme", principal="k1", permissions=("*",), requ
 GET = "/llmspell.v1.StateService/GetState"
 SET = "/llmspell.v1.StateService/SetState"
 RUN = "/llmspell.v1.ScriptService/RunScript"
+IMPORT = "/llmspell.v1.VectorService/ImportVectors"
 
 
 def sealed(context=EVERYTHING, lifetime_s=30.0, seal=SEAL):
@@ -26,7 +34,11 @@ def sealed(context=EVERYTHING, lifetime_s=30.0, seal=SEAL):
     return ((METADATA_KEY, seal.seal(context, lifetime_s=lifetime_s)),)
 
 
-class Bodies(state_pb2_grpc.StateServiceServicer, script_pb2_grpc.ScriptServiceServicer):
+class Bodies(
+    state_pb2_grpc.StateServiceServicer,
+    script_pb2_grpc.ScriptServiceServicer,
+    vector_pb2_grpc.VectorServiceServicer,
+):
     """Servicers whose bodies a test sets; what they saw is kept."""
 
     def __init__(self):
@@ -37,6 +49,8 @@ class Bodies(state_pb2_grpc.StateServiceServicer, script_pb2_grpc.ScriptServiceS
         self.go_on = asyncio.Event()
         self.get = self.answer
         self.run = self.count
+        self.exchange = self.answer_each
+        self.received = 0
 
     async def GetState(self, request, context):  # noqa: N802
         return await self._do(self.get, request, context)
@@ -53,6 +67,21 @@ class Bodies(state_pb2_grpc.StateServiceServicer, script_pb2_grpc.ScriptServiceS
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled.set()
             raise
+
+    async def ImportVectors(self, requests, context):  # noqa: N802
+        self.remaining.append(context.time_remaining())
+        self.seen.append(current_context())
+        try:
+            async for answer in self.exchange(self._counted(requests)):
+                yield answer
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.set()
+            raise
+
+    async def _counted(self, requests):
+        async for request in requests:
+            self.received += 1
+            yield request
 
     async def _do(self, body, request, context):
         self.remaining.append(context.time_remaining())
@@ -85,6 +114,23 @@ class Bodies(state_pb2_grpc.StateServiceServicer, script_pb2_grpc.ScriptServiceS
         self.began.set()
         await self.go_on.wait()
 
+    async def answer_each(self, requests):
+        """An answer to each message, before the next is asked for."""
+        async for _ in requests:
+            yield progress(self.received)
+
+    async def read_when_told(self, requests):
+        """Reads nothing until it is told to."""
+        self.began.set()
+        await self.go_on.wait()
+        async for _ in requests:
+            yield progress(self.received)
+
+
+def progress(sequence):
+    """An answer to one message of an import."""
+    return vector_pb2.ImportVectorsResponse(sequence=sequence)
+
 
 def output(data):
     """An event of a run."""
@@ -100,6 +146,7 @@ async def serving(*, identify=None, bodies=None, handlers=(), at_once=256, addre
     if bodies is not None:
         state_pb2_grpc.add_StateServiceServicer_to_server(bodies, server)
         script_pb2_grpc.add_ScriptServiceServicer_to_server(bodies, server)
+        vector_pb2_grpc.add_VectorServiceServicer_to_server(bodies, server)
     if handlers:
         server.add_generic_rpc_handlers(handlers)
     port = server.add_insecure_port(address)

@@ -68,25 +68,36 @@ class Folder:
         return env
 
     def rewrite(self, env: Any, *, sync: bool, databases: int) -> Any:
-        """Copy what an environment uses into a new file, put it in place, and open it.
+        """Copy what an environment uses into a new file aside, and open that.
 
         Raises:
-            lmdb.Error, OSError: the old file is still in place.
+            lmdb.Error, OSError: nothing has changed.
         """
         aside = self.path / _ASIDE
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
-        try:
-            env.copy(str(aside), compact=True)
-            _flush_file(aside / _DATA)
-            new = _open(aside, sync=sync, databases=databases)
-            failpoints.hit("store.before_swap")
-            (aside / _DATA).replace(self.file)
-            _flush(self.path)
-            failpoints.hit("store.after_swap")
-        finally:  # what is open stays open, whatever it is called
-            shutil.rmtree(aside, ignore_errors=True)
-        return new
+        env.copy(str(aside), compact=True)
+        _flush_file(aside / _DATA)
+        return _open(aside, sync=sync, databases=databases)
+
+    def put_in_place(self) -> None:
+        """Let the file aside take the name of the other; what is open stays open.
+
+        Raises:
+            OSError: the old file is still in place.
+        """
+        failpoints.hit("store.before_swap")
+        (self.path / _ASIDE / _DATA).replace(self.file)
+
+    def flush_names(self) -> None:
+        """Make the new name last.
+
+        Raises:
+            OSError: whether it does is not known.
+        """
+        failpoints.hit("store.after_swap")
+        _flush(self.path)
+        shutil.rmtree(self.path / _ASIDE, ignore_errors=True)
 
     def mark_created(self) -> None:
         """Remember that the store has been on disk, names and all.

@@ -67,6 +67,8 @@ FRAME_NODES_MAX = 100_000
 
 DEADLINE_SECONDS_DEFAULT = 10.0
 DEADLINE_SECONDS_MAX = 300.0
+IMPORT_SECONDS_MAX = 3600.0
+"""A stream that a caller sends: one that stands still loses its place long before."""
 CONTEXT_SECONDS_PAST_DEADLINE = 60.0
 CONTEXT_DEPTH_MAX = 4
 CALLS_AT_ONCE = 256

@@ -20,6 +20,7 @@ from services.common.limits import (
     CONTEXT_SECONDS_PAST_DEADLINE,
     DEADLINE_SECONDS_DEFAULT,
     DEADLINE_SECONDS_MAX,
+    IMPORT_SECONDS_MAX,
     MESSAGE_BYTES_MAX,
 )
 from services.common.status import DETAILS_KEY, from_trailer
@@ -35,6 +36,9 @@ CHANNEL_OPTIONS = (
     # Each process calls its own peers, never through somebody's proxy.
     ("grpc.enable_http_proxy", 0),
 )
+
+_STATUS_S = 5.0
+"""How long the status of a call may take that takes no more messages."""
 
 
 class Upstream:
@@ -185,7 +189,7 @@ class RelayHandler(grpc.GenericRpcHandler):
         async def exchange(
             requests: AsyncIterator[bytes], servicer_context: Any
         ) -> AsyncGenerator[bytes, None]:
-            timeout_s = remaining_s(servicer_context) or DEADLINE_SECONDS_MAX
+            timeout_s = remaining_s(servicer_context, IMPORT_SECONDS_MAX) or IMPORT_SECONDS_MAX
             answers = self._relay.exchange(method, requests, current_context(), timeout_s=timeout_s)
             async with aclosing(answers):
                 async for answer in answers:
@@ -201,20 +205,41 @@ class RelayHandler(grpc.GenericRpcHandler):
 async def _send(call: Any, requests: AsyncIterator[bytes], failure: list[BaseException]) -> None:
     """Pass messages on, each once the one before it was taken."""
     try:
+        await call.wait_for_connection()
         async for request in requests:
-            await call.write(request)
+            await _write(call, request)
         await call.done_writing()
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        return  # the call has ended; whoever reads its answers has the reason
-    except ServiceError as error:
+    except (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
+        await _settle(call)  # whoever reads the answers has the reason
+    except Exception as error:  # noqa: BLE001  (told by whoever reads the answers)
         failure.append(error)
         call.cancel()
 
 
-def remaining_s(servicer_context: Any) -> float | None:
+async def _write(call: Any, message: bytes) -> None:
+    """As `call.write`, which would put INTERNAL in the place of why a call has ended.
+
+    That is grpc's issue 36066: a write that fails because the other side has ended the call
+    overwrites its status.
+    """
+    if call.done():
+        raise asyncio.InvalidStateError
+    await call._cython_call.send_serialized_message(message)  # noqa: SLF001  (nothing else writes)
+
+
+async def _settle(call: Any) -> None:
+    """Wait for the status of a call that takes no more; without one it would wait for ever."""
+    try:
+        async with asyncio.timeout(_STATUS_S):
+            await call.code()
+    except TimeoutError:
+        call.cancel()
+
+
+def remaining_s(servicer_context: Any, most_s: float = DEADLINE_SECONDS_MAX) -> float | None:
     """Seconds until the caller's deadline, at most the limit; None where it set none."""
     remaining = servicer_context.time_remaining()
-    return None if remaining is None else min(max(remaining, 0.001), DEADLINE_SECONDS_MAX)
+    return None if remaining is None else min(max(remaining, 0.001), most_s)
 
 
 def _service_error(error: grpc.aio.AioRpcError, upstream: Upstream) -> ServiceError:

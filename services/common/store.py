@@ -264,10 +264,14 @@ class Store:
         if self._failed:
             self._refuse([waiting], _not_flushed)
             return
+        env = None
         try:
             env = self._folder.rewrite(self._env, sync=self._sync, databases=len(self._names))
             new = _Opened(env, self._databases_of(env))
+            self._folder.put_in_place()
         except (lmdb.Error, OSError) as error:
+            if env is not None:
+                env.close()
             waiting.error = _full() if _is_full(error) or self._folder.is_full() else error
             return
         with self._reading:
@@ -276,6 +280,11 @@ class Store:
             old.retired = True
             if not old.readers:
                 old.env.close()
+        try:
+            self._folder.flush_names()
+        except OSError as error:  # whatever is written from here on may have no name
+            self._fail([waiting], error)
+            return
         waiting.result = True
 
     def _commit(self, group: list[_Waiting]) -> None:

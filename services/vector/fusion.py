@@ -49,15 +49,15 @@ def diverse(
         limit: How many to choose.
     """
     worth = np.array(list(_shares(dict(enumerate(relevance))).values()))
-    likeness = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
-    chosen: list[int] = []
-    left = list(range(len(worth)))
     nearest = np.zeros(len(worth))
-    while left and len(chosen) < limit:
-        gains = [(1 - strength) * worth[each] - strength * nearest[each] for each in left]
-        best = left.pop(int(np.argmax(gains)))
+    chosen: list[int] = []
+    while len(chosen) < min(limit, len(worth)):
+        gains = (1 - strength) * worth - strength * nearest
+        gains[chosen] = -np.inf
+        best = int(np.argmax(gains))
+        likeness = vectors @ vectors[best]
+        nearest = np.maximum(nearest, likeness) if chosen else likeness.astype(np.float64)
         chosen.append(best)
-        nearest = np.maximum(nearest, likeness[best]) if len(chosen) > 1 else likeness[best]
     return chosen
 
 

@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from services.vector.times import Times
+
 Value: TypeAlias = "bool | int | float | str | bytes | Sequence[Value] | dict[str, Value] | None"
 """A metadata value. Whole numbers have 64 bits, floats are finite."""
 
@@ -183,6 +185,8 @@ class NewRecord:
     event_time_ns: int | None = None
     ttl_ns: int | None = None
     """Time to live from the moment of writing; None: the scope's, else the collection's."""
+    copied: Times | None = None
+    """Of a copy: the times that it keeps, whatever is said elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

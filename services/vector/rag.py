@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
+import msgspec
 from blake3 import blake3
 
 from services.common.errors import (
+    Reason,
     ServiceError,
     field_invalid,
     limit_exceeded,
@@ -53,6 +56,11 @@ Place = tuple[str, str, str]
 _HEADS = Mask(text=False)
 _THREAD_FROM_CHARACTERS = 20_000
 _ID_DIGITS = 32
+_NUMBER = re.compile("[0-9]{1,9}")
+_LISTED_AT_ONCE = 500
+_LISTED_MAX = 20_000
+"""Records after which a page of documents ends, so that it does not take for ever."""
+_OF_ANOTHER_EMBEDDING = frozenset({Reason.EMBEDDING_MISMATCH, Reason.DIMENSION_MISMATCH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +124,17 @@ class Rag:
         """
         _check_documents(documents)
         place = (tenant, scope, collection_name(collection_id))
-        embedder = await self._embedder(place, provider)
-        cut = await _chunk_all(_named(documents), chunking, embedder)
-        return await self._store(place, cut, embedder, row_filter)
+        named = _named(documents)
+        while True:
+            embedder = await self._embedder(place, provider)
+            cut = await _chunk_all(_last_of_each(named), chunking, embedder)
+            try:
+                stored = await self._store(place, cut, embedder, row_filter)
+            except ServiceError as error:
+                if not await self._switched(place, embedder, provider, error):
+                    raise
+            else:
+                return replace(stored, document_ids=[each.document_id for each in named])
 
     async def ingest_changed(
         self,
@@ -137,15 +153,34 @@ class Rag:
         """
         _check_documents(documents)
         place = (tenant, scope, collection_name(collection_id))
-        embedder = await self._embedder(place, provider)
-        cut = await _chunk_all(_named(documents), chunking, embedder)
-        new = [each for each in cut if not await self._is_there(place, each)]
-        if not new:
-            revision = await self._storage.records_revision(*place)
-            return Ingested(
-                document_ids=[], chunk_count=0, token_count=0, cached_count=0, revision=revision
-            ), len(cut)
-        return await self._store(place, new, embedder, row_filter), len(cut) - len(new)
+        named = _last_of_each(_named(documents))
+        while True:
+            embedder = await self._embedder(place, provider)
+            cut = await _chunk_all(named, chunking, embedder)
+            new = [each for each in cut if not await self._is_there(place, each, row_filter)]
+            if not new:
+                return await self._nothing(place), len(cut)
+            try:
+                return await self._store(place, new, embedder, row_filter), len(cut) - len(new)
+            except ServiceError as error:
+                if not await self._switched(place, embedder, provider, error):
+                    raise
+
+    async def _nothing(self, place: Place) -> Ingested:
+        """What was done where everything is there."""
+        revision = await self._storage.records_revision(*place)
+        return Ingested(
+            document_ids=[], chunk_count=0, token_count=0, cached_count=0, revision=revision
+        )
+
+    async def _switched(
+        self, place: Place, embedder: EmbeddingProvider, provider: str, error: ServiceError
+    ) -> bool:
+        """Whether a write failed since the collection was embedded anew meanwhile."""
+        if provider or error.reason not in _OF_ANOTHER_EMBEDDING:
+            return False
+        found, _ = await self._storage.get_collection(*place)
+        return found.embedding != embedder.identity
 
     async def list_documents(
         self,
@@ -157,46 +192,22 @@ class Rag:
         after: str = "",
         where: Filter | None = None,
     ) -> tuple[list[DocumentSummary], str | None, int]:
-        """Documents in order of id behind a cursor, the next cursor, and the revision."""
-        place = (tenant, scope, collection_name(collection_id))
-        found: list[DocumentSummary] = []
-        while True:
-            page = await self._storage.list_records(
-                *place, limit=1, after=after, where=where, mask=Mask(text=False)
-            )
-            if not page.records:
-                if page.cursor is None:
-                    return found, None, page.revision
-                after = page.cursor
-                continue
-            if len(found) == limit:
-                return found, after, page.revision
-            first = page.records[0]
-            document_id, _ = split_record_id(first.record_id)
-            found.append(await self._summary(place, document_id, where))
-            after = prefix_of(document_id) + "\U0010ffff"
+        """Documents in order of record id behind a cursor, the next cursor, and the revision.
 
-    async def _summary(
-        self, place: Place, document_id: str, where: Filter | None
-    ) -> DocumentSummary:
-        prefix, after, count = prefix_of(document_id), "", 0
-        first: Record | None = None
+        A page may be short before the end: read on until its cursor is None.
+        """
+        place = (tenant, scope, collection_name(collection_id))
+        heads = _Heads(limit, after)
         while True:
             page = await self._storage.list_records(
-                *place, limit=1000, after=after, where=where, mask=_HEADS, prefix=prefix
+                *place, limit=_LISTED_AT_ONCE, after=after, where=where, mask=_HEADS
             )
-            count += len(page.records)
-            first = first or (page.records[0] if page.records else None)
+            for record in page.records:
+                if not heads.take(record):
+                    return heads.found, heads.cursor, page.revision
             if page.cursor is None:
-                break
+                return heads.found, None, page.revision
             after = page.cursor
-        assert first is not None
-        return DocumentSummary(
-            document_id=document_id,
-            chunk_count=count,
-            metadata=first.metadata,
-            ingest_time_ns=first.ingest_time_ns,
-        )
 
     async def delete(
         self,
@@ -256,17 +267,17 @@ class Rag:
         )
         return CachedProvider(chosen, self._cache, tenant=place[0])
 
-    async def _is_there(self, place: Place, cut: _Cut) -> bool:
-        """Whether a document's chunks are stored just so."""
+    async def _is_there(self, place: Place, cut: _Cut, row_filter: Filter | None) -> bool:
+        """Whether a document's chunks are stored just so, and for ever as it asks."""
         if cut.document.ttl_ns is not None:
             return False
         ids = [f"{prefix_of(cut.document.document_id)}{n}" for n in range(len(cut.chunks) + 1)]
-        found, _ = await self._storage.get(*place, ids)
-        told = [(each.text, each.metadata, each.event_time_ns) for each in found]
-        document = cut.document
-        return told == [
-            (chunk.text, document.metadata, document.event_time_ns) for chunk in cut.chunks
-        ]
+        found, _ = await self._storage.get(*place, ids, row_filter=row_filter)
+        if any(record.expire_time_ns is not None for record in found):
+            return False
+        metadata, event_time_ns = packed(cut.document.metadata), cut.document.event_time_ns
+        told = [(each.text, packed(each.metadata), each.event_time_ns) for each in found]
+        return told == [(chunk.text, metadata, event_time_ns) for chunk in cut.chunks]
 
     async def _store(
         self,
@@ -293,7 +304,7 @@ class Rag:
         written = await self._storage.upsert(
             *place,
             records,
-            replace_prefixes=[prefix_of(document_id) for document_id in dict.fromkeys(ids)],
+            replace_prefixes=[prefix_of(document_id) for document_id in ids],
             row_filter=row_filter,
             embedding=embedder.identity,
         )
@@ -312,12 +323,54 @@ class _Cut:
     chunks: list[Chunk]
 
 
+class _Heads:
+    """Gathers documents from their chunks, which come in order of record id."""
+
+    def __init__(self, limit: int, after: str) -> None:
+        self._limit = limit
+        self._taken = 0
+        self.found: list[DocumentSummary] = []
+        self.cursor = after
+        """The last record of the documents found; the next page starts behind it."""
+
+    def take(self, record: Record) -> bool:
+        """Count a record; False where it begins a document that has no room."""
+        document_id, _ = split_record_id(record.record_id)
+        self._taken += 1
+        if self.found and self.found[-1].document_id == document_id:
+            last = self.found.pop()
+            self.found.append(replace(last, chunk_count=last.chunk_count + 1))
+        elif len(self.found) == self._limit or self._taken > _LISTED_MAX:
+            return False
+        elif document_id:
+            self.found.append(
+                DocumentSummary(
+                    document_id=document_id,
+                    chunk_count=1,
+                    metadata=record.metadata,
+                    ingest_time_ns=record.ingest_time_ns,
+                )
+            )
+        self.cursor = record.record_id
+        return True
+
+
 def _named(documents: Sequence[Document]) -> list[Document]:
     """Documents with an id each."""
     return [
         each if each.document_id else replace(each, document_id=_id_of(each.text))
         for each in documents
     ]
+
+
+def _last_of_each(documents: Sequence[Document]) -> list[Document]:
+    """The last one counts of those that share an id, as with records."""
+    return list({each.document_id: each for each in documents}.values())
+
+
+def packed(metadata: dict[str, Value]) -> bytes:
+    """The same bytes for the same metadata; 1, 1.0 and true, equal to Python, differ."""
+    return msgspec.msgpack.encode(metadata, order="deterministic")
 
 
 async def _chunk_all(
@@ -386,9 +439,9 @@ def collection_name(collection_id: str) -> str:
 
 
 def split_record_id(record_id: str) -> tuple[str, int]:
-    """Document and number of a chunk's record."""
+    """Document and number of a chunk's record; no document for a record that is none."""
     escaped, _, number = record_id.rpartition("#")
-    return unquote(escaped), int(number) if number.isdecimal() else 0
+    return (unquote(escaped), int(number)) if _NUMBER.fullmatch(number) else ("", 0)
 
 
 def prefix_of(document_id: str) -> str:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.common.clock import Clock
 from services.common.errors import Reason, ServiceError, field_invalid, required
 from services.vector.embedding.cache import CachedProvider, EmbeddingCache
 from services.vector.embedding.provider import EmbeddingProvider, Providers
@@ -25,9 +25,11 @@ from services.vector.model import (
     Metric,
     NewRecord,
     Record,
+    Vector,
 )
-from services.vector.rag import Place
+from services.vector.rag import Place, packed
 from services.vector.storage import VectorStorage
+from services.vector.times import Times
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +67,14 @@ class Reembedder:
         storage: VectorStorage,
         providers: Providers,
         cache: EmbeddingCache,
-        clock: Clock,
     ) -> None:
         self._storage = storage
         self._providers = providers
         self._cache = cache
-        self._clock = clock
         self._running: dict[Place, asyncio.Task[None]] = {}
         self._trouble: dict[Place, str] = {}
+        self._choosing = asyncio.Lock()
+        """Held while a shadow is made or given up: a pass must not take one for another."""
 
     async def run(self) -> None:
         """Go on with what a restart interrupted, until cancelled."""
@@ -86,7 +88,7 @@ class Reembedder:
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def start(self, place: Place, provider: str) -> Reembedding:
-        """Begin, go on, or go back.
+        """Begin, go on, or go back; asked again after the switch, it says where it stands.
 
         Raises:
             ServiceError: COLLECTION_NOT_FOUND, FIELD_REQUIRED, FIELD_INVALID.
@@ -94,27 +96,39 @@ class Reembedder:
         if not provider:
             raise required("provider")
         chosen = self._providers.choose(provider)
-        collection, _ = await self._storage.get_collection(*place)
+        async with self._choosing:
+            collection, _ = await self._storage.get_collection(*place)
+            shadow = await self._shadow(place)
+            if chosen.identity != collection.embedding:
+                await self._aim(place, collection, shadow, chosen.identity)
+                self._begin(place)
+            elif shadow is None or shadow.role != "previous":
+                raise field_invalid("provider", "is the one that made the collection's vectors")
+        return await self.status(place)
+
+    async def _aim(
+        self,
+        place: Place,
+        collection: Collection,
+        shadow: Collection | None,
+        identity: EmbeddingIdentity,
+    ) -> None:
+        """See to it that the shadow is for these vectors."""
         if collection.embedding is None:
             raise field_invalid(
                 "collection_id", "must hold texts; these vectors are the caller's own"
             )
-        shadow = await self._shadow(place)
-        if chosen.identity == collection.embedding:
-            raise field_invalid("provider", "is the one that made the collection's vectors")
-        if shadow is not None and shadow.embedding != chosen.identity:
-            await self.end(place)
-            shadow = None
-        if shadow is None:
-            await self._storage.create_collection(
-                *_shadow_of(place),
-                dimension=chosen.identity.dimension,
-                metric=Metric.COSINE,
-                embedding=chosen.identity,
-                settings=CollectionSettings(hnsw=collection.hnsw),
-            )
-        self._begin(place)
-        return await self.status(place)
+        if shadow is not None and shadow.embedding == identity:
+            return
+        if shadow is not None:
+            await self._give_up(place)
+        await self._storage.create_collection(
+            *_shadow_of(place),
+            dimension=identity.dimension,
+            metric=Metric.COSINE,
+            embedding=identity,
+            settings=CollectionSettings(hnsw=collection.hnsw),
+        )
 
     async def status(self, place: Place) -> Reembedding:
         """How far it is.
@@ -126,9 +140,12 @@ class Reembedder:
         shadow = await self._shadow(place)
         if shadow is None:
             return Reembedding(status=Status.NONE, active=collection.embedding)
-        status = Status.SWITCHED if shadow.role == "previous" else Status.RUNNING
-        if place in self._running:
-            status = Status.WAITING if place in self._trouble else Status.RUNNING
+        if place in self._trouble:
+            status = Status.WAITING
+        elif place in self._running or shadow.role != "previous":
+            status = Status.RUNNING
+        else:
+            status = Status.SWITCHED
         return Reembedding(
             status=status,
             active=collection.embedding,
@@ -140,6 +157,10 @@ class Reembedder:
 
     async def end(self, place: Place) -> int:
         """Stop, and give up the other vectors; how many those are."""
+        async with self._choosing:
+            return await self._give_up(place)
+
+    async def _give_up(self, place: Place) -> int:
         task = self._running.pop(place, None)
         if task is not None:
             task.cancel()
@@ -158,17 +179,19 @@ class Reembedder:
             del self._running[place]
         if not task.cancelled() and (error := task.exception()):
             log.error("embedding anew ended", exc_info=error)
+            self._trouble[place] = "A fault of the server ended it; ask again to go on."
 
     async def _work(self, place: Place) -> None:
-        failures = 0
-        while True:
+        failures, done = 0, False
+        self._trouble.pop(place, None)
+        while not done:
             try:
-                if await self._pass(place):
-                    return
+                done = await self._pass(place)
                 self._trouble.pop(place, None)
                 failures = 0
             except ServiceError as error:
                 if error.reason == Reason.COLLECTION_NOT_FOUND:  # it was given up meanwhile
+                    self._trouble.pop(place, None)
                     return
                 self._trouble[place] = error.message
                 await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
@@ -223,26 +246,14 @@ class Reembedder:
                 record for record in page.records if known.get(record.record_id) != _content(record)
             ]
             if wanted:
+                _refuse_without_text(wanted)
                 embedded = await embedder.embed([record.text for record in wanted])
                 pairs = zip(wanted, embedded.vectors, strict=True)
-                records = [self._new(record, vector) for record, vector in pairs]
+                records = [_copy(record, vector) for record, vector in pairs]
                 await self._storage.upsert(*shadow, records, embedding=embedder.identity)
             if page.cursor is None:
                 return
             after = page.cursor
-
-    def _new(self, record: Record, vector: object) -> NewRecord:
-        left = None
-        if record.expire_time_ns is not None:
-            left = max(record.expire_time_ns - self._clock.now_ns(), 1)
-        return NewRecord(
-            record_id=record.record_id,
-            vector=vector,  # type: ignore[arg-type]  # a row of the provider's matrix
-            metadata=record.metadata,
-            text=record.text,
-            event_time_ns=record.event_time_ns,
-            ttl_ns=left,
-        )
 
     async def _shadow(self, place: Place) -> Collection | None:
         try:
@@ -262,10 +273,30 @@ def _shadow_of(place: Place) -> Place:
     return place[0], place[1], SHADOW + place[2]
 
 
+def _copy(record: Record, vector: Vector) -> NewRecord:
+    """The same record with another vector."""
+    return NewRecord(
+        record_id=record.record_id,
+        vector=vector,
+        metadata=record.metadata,
+        text=record.text,
+        event_time_ns=record.event_time_ns,
+        copied=Times(record.ingest_time_ns, record.expire_time_ns),
+    )
+
+
 def _content(record: Record) -> tuple[object, ...]:
+    """All that a copy has of a record; metadata packed, since 1 and true are equal to Python."""
     return (
         record.text,
-        record.metadata,
+        packed(record.metadata),
         record.event_time_ns,
-        record.expire_time_ns is None,
+        record.expire_time_ns,
+        record.ingest_time_ns,
     )
+
+
+def _refuse_without_text(records: Sequence[Record]) -> None:
+    for record in records:
+        if not record.text or record.text.isspace():
+            raise field_invalid("text", f"is missing in the record {record.record_id!r}")

@@ -126,21 +126,33 @@ class Retriever:
                 return Retrieved(passages=[], exact=True, revision=stats.revision)
             raise
         while True:
-            found = await self._found(place, collection, question)
-            again, _ = await self._storage.get_collection(*place)
-            if again.embedding == collection.embedding:
-                return found
+            try:
+                found = await self._found(place, collection, question)
+            except ServiceError:
+                again, _ = await self._storage.get_collection(*place)
+                if again.embedding == collection.embedding:
+                    raise
+            else:
+                again, _ = await self._storage.get_collection(*place)
+                if again.embedding == collection.embedding:
+                    return found
             collection = again  # it was embedded anew meanwhile: vectors of two kinds
 
     async def _found(self, place: Place, collection: Collection, question: Question) -> Retrieved:
-        wanted = replace(question.query, limit=_wanted(question), score_threshold=None)
+        wanted = replace(
+            question.query,
+            limit=_wanted(question),
+            score_threshold=None,
+            mask=Mask(vector=question.diversity is not None),
+        )
         dense, lexical = await asyncio.gather(
             self._dense(place, collection, question, wanted),
             self._lexical(place, question, wanted),
         )
         passages = _fused(dense, lexical, question.fusion)
         if question.diversity is not None:
-            passages = await self._different(place, passages, question)
+            hits = [hit for each in (dense, lexical) if each for hit in each.hits]
+            passages = await asyncio.to_thread(_different, passages, hits, question)
         least = question.query.score_threshold
         kept = [each for each in passages if least is None or each.score >= least]
         told = dense or lexical
@@ -175,32 +187,6 @@ class Retriever:
         if not question.lexical:
             return None
         return await self._storage.lexical_search(*place, question.text, query)
-
-    async def _different(
-        self, place: Place, passages: list[Passage], question: Question
-    ) -> list[Passage]:
-        """Some of the best that say something new each."""
-        assert question.diversity is not None
-        best = passages[: question.candidates]
-        records, _ = await self._storage.get(
-            *place, [each.record_id for each in best], mask=_VECTORS
-        )
-        vectors = {each.record_id: each.vector for each in records}
-        there = [each for each in best if vectors.get(each.record_id) is not None]
-        if not there:
-            return best
-        matrix = np.stack([vectors[each.record_id] for each in there]).astype(np.float32)  # type: ignore[misc]
-        matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-        chosen = diverse(
-            [each.score for each in there],
-            matrix,
-            strength=question.diversity,
-            limit=question.query.limit,
-        )
-        return [there[place] for place in chosen]
-
-
-_VECTORS = Mask(vector=True, metadata=False, text=False)
 
 
 def _check(question: Question) -> None:
@@ -252,6 +238,24 @@ def _fused(
         for record_id, score in scores.items()
     ]
     return sorted(passages, key=lambda each: (-each.score, each.record_id))
+
+
+def _different(
+    passages: Sequence[Passage], hits: Sequence[Hit], question: Question
+) -> list[Passage]:
+    """As many as were asked for, of the best, that say something new each."""
+    assert question.diversity is not None
+    limit = question.query.limit
+    best = passages[: max(question.candidates, limit)]
+    if not best:
+        return []
+    vectors = {hit.record.record_id: hit.record.vector for hit in hits}
+    matrix = np.asarray([vectors[each.record_id] for each in best], np.float32)
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    matrix /= np.where(lengths > 0, lengths, 1)
+    scores = [each.score for each in best]
+    chosen = diverse(scores, matrix, strength=question.diversity, limit=limit)
+    return [best[place] for place in chosen]
 
 
 def _scores(near: Sequence[Hit], worded: Sequence[Hit], fusion: Fusion) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from pathlib import Path
 
 import grpc
@@ -43,6 +44,10 @@ from services.vector.storage import VectorStorage
 
 log = logging.getLogger(__name__)
 
+_SWITCH_S = 0.0005
+"""How long the writer, or a sweep of thousands of records, may keep the interpreter from searches
+that wait; Python's own 5 ms would be most of a search's time."""
+
 VECTOR_SERVICE = "llmspell.v1.VectorService"
 ADMIN_SERVICE = "llmspell.v1.VectorAdminService"
 RAG_SERVICE = "llmspell.v1.RagService"
@@ -50,6 +55,7 @@ RAG_SERVICE = "llmspell.v1.RagService"
 
 async def build(settings: Settings) -> Parts:
     """Open the store, which recovers by itself, and prepare to serve."""
+    sys.setswitchinterval(_SWITCH_S)
     mine = settings.vector
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
@@ -61,7 +67,7 @@ async def build(settings: Settings) -> Parts:
         exact_threshold=mine.exact_threshold,
     )
     storage = engine.storage
-    reembedder = Reembedder(storage, providers, engine.embeddings, clock)
+    reembedder = Reembedder(storage, providers, engine.embeddings)
 
     def register(server: grpc.aio.Server) -> None:
         vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))

@@ -24,7 +24,15 @@ from services.common.clock import FakeClock
 from services.common.store import View
 from services.vector.engines import layout, postings
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
-from services.vector.model import CollectionSettings, Exactness, Mask, Metric, NewRecord, Query, Record
+from services.vector.model import (
+    CollectionSettings,
+    Exactness,
+    Mask,
+    Metric,
+    NewRecord,
+    Query,
+    Record,
+)
 
 WRITERS = 8
 OPERATIONS = 50
@@ -223,9 +231,7 @@ def check_store(view: View) -> None:
         assert posted == there or layout.member_key(namespace, layout.OWN) in doomed
 
 
-def _check_living(
-    view: View, counts: dict[bytes, list[int]], doomed: set[bytes]
-) -> set[bytes]:
+def _check_living(view: View, counts: dict[bytes, list[int]], doomed: set[bytes]) -> set[bytes]:
     labels, expiring = set(), set()
     for key, value in view.scan(layout.IDS, b""):
         entry, member = layout.unpack_entry(value), key[:16]

@@ -75,8 +75,8 @@ def test_a_row_filter_bounds_what_a_key_and_its_scripts_see(deployment):
 def test_a_search_as_of_a_time_sees_what_was_there(deployment):
     """A page that was deleted is found at the time before, by CLI and Lua, in its tenant only."""
     for tenant in (deployment.tenant("times-a"), deployment.tenant("times-b")):
-        source = 'RAG.ingest{id = "p", text = "The page of " .. ARGS.who}'
-        done = deployment.cli("exec", source, "--arg", f"who={tenant}", tenant=tenant)
+        source = f'RAG.ingest{{id = "p", text = "The page of {tenant}"}}'
+        done = deployment.cli("exec", source, tenant=tenant)
         assert done.returncode == 0, done.stderr
         deployment.cli_json("vector", "update", "documents", "--history", "1h", tenant=tenant)
     time.sleep(0.05)
@@ -87,8 +87,8 @@ def test_a_search_as_of_a_time_sees_what_was_there(deployment):
     then = deployment.cli_json("rag", "search", "page", "--as-of", before, tenant="times-a")
     assert (len(now["passages"]), len(then["passages"])) == (0, 1)
     assert then["passages"][0]["text"] == "The page of times-a"
-    script = 'return #RAG.search("page", {as_of = ARGS.t}), #RAG.search("page")'
-    done = deployment.cli("exec", script, "--arg", f"t={before}", tenant="times-a")
+    script = f'return #RAG.search("page", {{as_of = "{before}"}}), #RAG.search("page")'
+    done = deployment.cli("exec", script, tenant="times-a")
     assert json.loads(done.stdout) == [1, 0]
     assert len(deployment.cli_json("rag", "search", "page", tenant="times-b")["passages"]) == 1
 

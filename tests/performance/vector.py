@@ -180,7 +180,7 @@ def memory_mb(pid, kind="RssAnon"):
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{kind}:"))
 
 
-def bench_main(report, processes, ours, through, vectors, queries):
+def bench_main(report, processes, ours, through, *, vectors, queries):
     """Ingest, build, recall, single, batched, 64 callers, memory."""
     pid = processes.pid("vector")
     before = memory_mb(pid), memory_mb(pid, "RssFile")
@@ -302,7 +302,7 @@ def _measure(processes, vectors, queries):
         key = operator.create_key("acme", roles=["admin"]).key
     report = Report()
     ours, through = direct(processes), public(processes, key)
-    bench_main(report, processes, ours, through, vectors, queries)
+    bench_main(report, processes, ours, through, vectors=vectors, queries=queries)
 
 
 def main():

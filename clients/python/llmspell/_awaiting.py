@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -148,11 +148,13 @@ class AsyncCaller:
     async def _exchange(self, exchange: Exchange[T]) -> AsyncGenerator[T, None]:
         """An answer for each request, in order; leaving it early ends the call."""
         method = method_of_kind(exchange.kind)
-        send = self._channel.get().stream_stream(
-            method.path, exchange.kind.SerializeToString, method.response.FromString
+        open_call: Any = self._channel.get().stream_stream(
+            method.path, None, method.response.FromString
         )
         broken: list[BaseException] = []
-        answers = send(watched(exchange.requests, broken), metadata=self._connection.metadata())
+        answers = open_call(metadata=self._connection.metadata())
+        messages = (each.SerializeToString() for each in watched(exchange.requests, broken))
+        sending = asyncio.create_task(_send(answers, messages))
         try:
             async for answer in answers:
                 yield exchange.read(answer)
@@ -163,6 +165,8 @@ class AsyncCaller:
                 raise
             raise from_rpc(error, self._connection.address) from None
         finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             answers.cancel()
 
     async def _stream(self, call: Call[T | None]) -> AsyncGenerator[T, None]:
@@ -181,3 +185,23 @@ class AsyncCaller:
             raise from_rpc(error, self._connection.address) from None
         finally:
             answers.cancel()
+
+
+async def _send(call: Any, messages: Iterator[bytes]) -> None:
+    """Send messages, each once the one before it was taken.
+
+    Not by `call.write`: one that fails because the service has ended the call would put INTERNAL in
+    the place of the reason (grpc's issue 36066).
+    """
+    try:
+        await call.wait_for_connection()
+        for message in messages:
+            if call.done():
+                return
+            await call._cython_call.send_serialized_message(message)  # noqa: SLF001
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, grpc.aio.InternalError):
+        return  # the call has ended; whoever reads its answers has the reason
+    except Exception:
+        call.cancel()
+        raise

@@ -86,7 +86,11 @@ class AsyncVectorCalls(AsyncCaller):
         return await self._unary(_vectors.upsert(collection, records, scope))
 
     def import_vectors(
-        self, collection: str, records: Iterable[t.Record], *, scope: str = "global"
+        self,
+        collection: str,
+        records: Iterable[t.Record] | t.Columns,
+        *,
+        scope: str = "global",
     ) -> AsyncGenerator[t.Progress, None]:
         """Write any number of records; progress each time that more of them are on disk."""
         return self._exchange(_vectors.import_vectors(collection, records, scope))
@@ -174,7 +178,7 @@ class AsyncVectorCalls(AsyncCaller):
     async def batch_search(
         self,
         collection: str,
-        vectors: Iterable[t.VectorLike],
+        vectors: Iterable[t.VectorLike] | t.Matrix,
         k: int = 10,
         *,
         scope: str = "global",

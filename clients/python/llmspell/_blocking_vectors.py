@@ -95,7 +95,11 @@ class VectorCalls(BlockingCaller):
         return self._unary(_vectors.upsert(collection, records, scope))
 
     def import_vectors(
-        self, collection: str, records: Iterable[t.Record], *, scope: str = "global"
+        self,
+        collection: str,
+        records: Iterable[t.Record] | t.Columns,
+        *,
+        scope: str = "global",
     ) -> Generator[t.Progress, None, None]:
         """Write any number of records; progress each time that more of them are on disk.
 
@@ -199,7 +203,7 @@ class VectorCalls(BlockingCaller):
     def batch_search(
         self,
         collection: str,
-        vectors: Iterable[t.VectorLike],
+        vectors: Iterable[t.VectorLike] | t.Matrix,
         k: int = 10,
         *,
         scope: str = "global",

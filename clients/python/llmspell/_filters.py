@@ -12,6 +12,8 @@
                                          a moment: after, since, before, until
     {"all": [...]}, {"any": [...]}       of other filters
     {"not": {...}}                       of another filter
+    {"at_least": {"count": 2, "filters": [...]}}
+                                         so many of other filters
     {"nested": {"field": "cities", "filter": {...}}}
                                          one entry of a list of maps passes all of it
 
@@ -22,7 +24,7 @@ understood too: `must`, `should`, `must_not` and `min_should` with conditions su
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, time
 from typing import Any
 
@@ -46,6 +48,8 @@ _BOUNDS = ("gt", "gte", "lt", "lte")
 _TIMES = {"after": "gt", "since": "gte", "before": "lt", "until": "lte"}
 _TESTS = ("equals", "eq", "ne", "in", "except", *_BOUNDS, *_TIMES, "prefix", "exists", "is_empty")
 _CLAUSES = ("must", "should", "must_not", "min_should")
+_NOT_THERE = ("has_id", "has_vector")
+"""What Qdrant has beside fields; taken for a field's name it would silently match nothing."""
 _DEPTH_MAX = 32
 
 
@@ -84,14 +88,12 @@ def _filter(shorthand: Any, path: str, depth: int) -> Filter:
 
 
 def _part(name: str, test: Any, path: str, depth: int) -> list[Filter]:
-    if name == "all":
-        return [Filter(all=_filters(test, path, depth))]
-    if name == "any":
-        return [Filter(any=_filters(test, path, depth))]
-    if name == "not":
-        return [_not(_filter(test, path, depth))]
-    if name == "nested":
-        return [_nested(test, path, depth)]
+    if name in _NODES:
+        return [_NODES[name](test, path, depth)]
+    if name in {"is_empty", "is_null"} and isinstance(test, Mapping) and test.keys() == {"key"}:
+        return [_condition({"key": test["key"], name: True}, path)]
+    if name in _NOT_THERE:
+        raise _invalid(path, "is no condition here; a field of this name is {'key': …, 'match': …}")
     return _tests(name, test, path)
 
 
@@ -117,6 +119,16 @@ def _one_or_more(entries: Any, path: str, depth: int) -> list[Filter]:
     return list(_filters(entries, path, depth).filters)
 
 
+def _at_least(test: Any, path: str, depth: int) -> Filter:
+    count = test.get("count") if isinstance(test, Mapping) else None
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise _invalid(path, "must hold a count, a whole number from 1, and filters")
+    filters = _filters(test.get("filters"), f"{path}.filters", depth).filters
+    if not filters:
+        raise _invalid(f"{path}.filters", "must not be empty")
+    return Filter(clauses=Clauses(should=filters, min_should=count))
+
+
 def _nested(test: Any, path: str, depth: int) -> Filter:
     field = test.get("field", test.get("key")) if isinstance(test, Mapping) else None
     if not isinstance(field, str) or "filter" not in test:
@@ -125,6 +137,13 @@ def _nested(test: Any, path: str, depth: int) -> Filter:
     return Filter(nested=Nested(field=field, filter=inner))
 
 
+_NODES: dict[str, Callable[[Any, str, int], Filter]] = {
+    "all": lambda test, path, depth: Filter(all=_filters(test, path, depth)),
+    "any": lambda test, path, depth: Filter(any=_filters(test, path, depth)),
+    "not": lambda test, path, depth: _not(_filter(test, path, depth)),
+    "nested": _nested,
+    "at_least": _at_least,
+}
 _MATCHES = {"value": "equals", "any": "in", "except": "except", "prefix": "prefix"}
 
 

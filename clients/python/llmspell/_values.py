@@ -21,6 +21,7 @@ from llmspell.v1.types_pb2 import ListValue, MapValue, Value, Vector
 _INT64 = range(-(2**63), 2**63)
 _INT32 = range(-(2**31), 2**31)
 _DEPTH_MAX = 64
+_FLOAT_BYTES = 4
 _SECONDS_MAX = 9_000_000_000
 """What nanoseconds in 64 bits can count."""
 
@@ -96,6 +97,30 @@ def to_vector(vector: VectorLike, path: str = "vector") -> Vector:
     return Vector(f32=_packed(vector, path))
 
 
+class Rows:
+    """The rows of a matrix as packed little-endian float32, taken piece by piece."""
+
+    def __init__(self, matrix: Any, path: str) -> None:
+        """Takes a numpy array of any numbers, or a buffer of float32, with two axes."""
+        self.count, self.dimension = (int(length) for length in matrix.shape)
+        self._converted = hasattr(matrix, "astype")
+        self._matrix: Any = matrix if self._converted else _flat(matrix, path)
+        if not self.dimension:
+            raise _invalid(path, "must have columns")
+
+    def take(self, start: int, end: int) -> bytes:
+        """Some rows in one piece."""
+        if self._converted:
+            return bytes(self._matrix[start:end].astype("<f4").tobytes())
+        row_bytes = _FLOAT_BYTES * self.dimension
+        return bytes(self._matrix[start * row_bytes : end * row_bytes])
+
+
+def is_matrix(vectors: Any) -> bool:
+    """Whether this has two axes, and so is many vectors in one piece."""
+    return getattr(vectors, "ndim", 1) == 2  # noqa: PLR2004  (rows and columns)
+
+
 def from_vector(vector: Vector) -> array[float]:
     """A vector as an `array('f')`, which numpy reads without copying."""
     numbers = array("f", vector.values)
@@ -158,6 +183,17 @@ def int32(value: SupportsIndex, path: str) -> int:
     if number not in _INT32:
         raise _invalid(path, f"is too large: {number}")
     return number
+
+
+def _flat(matrix: Any, path: str) -> memoryview:
+    try:
+        view = memoryview(matrix)
+    except TypeError:
+        view = None
+    little = sys.byteorder == "little"
+    if view is None or view.format != "f" or not view.c_contiguous or not little:
+        raise _invalid(path, "must be a numpy array, or a contiguous buffer of float32")
+    return view.cast("B")
 
 
 def _packed(vector: VectorLike, path: str) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
     from llmspell.types import Embedding, Filter, Mode, TimeSpan
@@ -76,6 +77,27 @@ class TextSettings(SearchSettings, total=False):
     """Maximal marginal relevance: 0 looks at relevance alone, 1 at novelty alone."""
     provider: str
     """Embedding provider; the collection's unless named."""
+
+
+class Matrix(Protocol):
+    """Vectors as rows: a numpy array of two axes, or a memoryview of float32 with two."""
+
+    @property
+    def ndim(self) -> int:
+        """2."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Records without metadata and text, as columns: the quickest way in."""
+
+    record_ids: Sequence[str]
+    """One for each row; an empty one is made."""
+    vectors: Matrix
 
 
 @dataclass(frozen=True, slots=True)

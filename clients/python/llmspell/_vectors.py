@@ -18,10 +18,12 @@ from llmspell._settings import (
     to_hnsw,
 )
 from llmspell._values import (
+    Rows,
     from_duration,
     from_fields,
     from_timestamp,
     from_vector,
+    is_matrix,
     to_duration,
     to_fields,
     to_timestamp,
@@ -44,6 +46,7 @@ from llmspell.v1 import vector_pb2 as pb
 IMPORT_RECORDS = 1000
 """Records in one message of an import."""
 _IMPORT_BYTES = 4 * 1024 * 1024
+_FLOAT_BYTES = 4
 
 
 def create_collection(
@@ -127,9 +130,14 @@ def upsert(collection: str, records: Iterable[Record], scope: str) -> Call[list[
     return Call(request, lambda answer: list(answer.record_ids))
 
 
-def import_vectors(collection: str, records: Iterable[Record], scope: str) -> Exchange[Progress]:
+def import_vectors(
+    collection: str, records: Iterable[Record] | types.Columns, scope: str
+) -> Exchange[Progress]:
     """Write records from a stream."""
-    requests = _batches(collection, records, scope)
+    if isinstance(records, types.Columns):
+        requests = _column_batches(collection, records, scope)
+    else:
+        requests = _batches(collection, records, scope)
     return Exchange(pb.ImportVectorsRequest, requests, _progress)
 
 
@@ -217,7 +225,7 @@ def search(
 
 def batch_search(
     collection: str,
-    vectors: Iterable[types.VectorLike],
+    vectors: Iterable[types.VectorLike] | types.Matrix,
     k: int,
     *,
     scope: str,
@@ -225,12 +233,15 @@ def batch_search(
 ) -> Call[list[SearchResult[Hit]]]:
     """The nearest records of each vector."""
     request = pb.BatchSearchRequest(
-        scope=scope,
-        collection_id=collection,
-        vectors=[to_vector(vector, f"vectors[{n}]") for n, vector in enumerate(vectors)],
-        options=search_options(k, settings),
+        scope=scope, collection_id=collection, options=search_options(k, settings)
     )
-    return Call(request, lambda answer: [_search_result(result) for result in answer.results])
+    if not is_matrix(vectors):
+        each: Any = vectors
+        request.vectors.extend(to_vector(one, f"vectors[{n}]") for n, one in enumerate(each))
+        return Call(request, lambda answer: _search_results(answer, len(request.vectors)))
+    rows = Rows(vectors, "vectors")
+    request.f32 = rows.take(0, rows.count)
+    return Call(request, lambda answer: _search_results(answer, rows.count))
 
 
 def stats(scope: str | None) -> Call[VectorStats]:
@@ -284,6 +295,24 @@ def _batches(
         request.records.append(message)
         size += more
     yield request
+
+
+def _column_batches(
+    collection: str, columns: types.Columns, scope: str
+) -> Iterator[pb.ImportVectorsRequest]:
+    """Columns in messages that are neither too many nor too large."""
+    rows = Rows(columns.vectors, "vectors")
+    if len(columns.record_ids) != rows.count:
+        raise InvalidArgument(
+            f"record_ids has {len(columns.record_ids)} ids for {rows.count} vectors.",
+            metadata={"field": "record_ids"},
+        )
+    step = max(1, min(IMPORT_RECORDS, _IMPORT_BYTES // (_FLOAT_BYTES * rows.dimension)))
+    for start in range(0, rows.count or 1, step):
+        request = pb.ImportVectorsRequest(scope=scope, collection_id=collection)
+        request.columns.record_ids.extend(columns.record_ids[start : start + step])
+        request.columns.f32 = rows.take(start, start + step)
+        yield request
 
 
 def _to_record(record: Record, path: str) -> pb.VectorRecord:
@@ -358,6 +387,18 @@ def _search_result(answer: pb.SearchResponse) -> SearchResult[Hit]:
     if answer.HasField("columns"):
         return search_result(_column_hits(answer.columns), answer)
     return search_result(tuple(_hit(hit) for hit in answer.hits), answer)
+
+
+def _search_results(answer: pb.BatchSearchResponse, asked: int) -> list[SearchResult[Hit]]:
+    """A result for each vector; a matrix of another width can be as many bytes."""
+    if len(answer.results) != asked:
+        raise InvalidArgument(
+            f"vectors has {asked} rows, and as many numbers as {len(answer.results)} vectors of "
+            "the collection's dimension.",
+            reason="DIMENSION_MISMATCH",
+            metadata={"field": "vectors"},
+        )
+    return [_search_result(result) for result in answer.results]
 
 
 def _stats(answer: pb.GetVectorStatsResponse) -> VectorStats:

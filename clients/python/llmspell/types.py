@@ -13,8 +13,10 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from llmspell._vector_types import (
     Checkpoint,
+    Columns,
     DocumentSummary,
     Hnsw,
+    Matrix,
     Progress,
     Reembedding,
     ScopeSettings,
@@ -33,6 +35,7 @@ __all__ = [
     "Checkpoint",
     "ChunkUnit",
     "Collection",
+    "Columns",
     "CreatedKey",
     "DeleteItem",
     "DeletedTenant",
@@ -47,6 +50,7 @@ __all__ = [
     "IngestResult",
     "Isolation",
     "Item",
+    "Matrix",
     "Metric",
     "Mode",
     "Passage",

@@ -311,6 +311,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         beside = self._core.opened.mapped_bytes() + MAPPED_BYTES_MAX
         if footprint.mapped_bytes() - self._mapped_at_start > beside:
             footprint.unmap(self._core.store.path)
+            self._core.opened.unmap()
 
     async def ready(self) -> bool:
         """Until it is closed. Graphs need not be ready: a scan answers in their place."""

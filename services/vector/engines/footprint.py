@@ -7,6 +7,9 @@ import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 MAPPED_BYTES_MAX = 64 * 1024**2
 """Of a store's file that stay mapped; more is unmapped, and read again from the kernel's cache."""
@@ -28,10 +31,22 @@ def mapped_bytes() -> int:
 
 def unmap(folder: Path) -> None:
     """Drop the mapped pages of the store in a folder: they are shared, so nothing is lost."""
-    libc = ctypes.CDLL(None, use_errno=True)
     for start, end, path in _mappings():
         if path.startswith(os.fspath(folder)) and path.endswith((".mdb", ".mdb (deleted)")):
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
+            _drop(start, end)
+
+
+def unmap_array(array: NDArray[Any]) -> None:
+    """The same for an array that is a view of a mapped file."""
+    start = int(array.__array_interface__["data"][0])
+    whole = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (start + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > whole:
+        _drop(whole, end)
+
+
+def _drop(start: int, end: int) -> None:
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 
 def _mappings() -> list[tuple[int, int, str]]:

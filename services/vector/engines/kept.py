@@ -22,6 +22,7 @@ from services.vector.model import (
     Value,
 )
 from services.vector.refusals import restricted_by_row_filter
+from services.vector.times import times_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,10 @@ class Kept:
         *,
         revision: int,
         now_ns: int,
+        ttl_ns: int | None,
     ) -> None:
-        """Write a record that is not there."""
+        """Write a record that is not there; `ttl_ns` is for one that has no own."""
+        times = new.copied or times_from(now_ns, new.ttl_ns, ttl_ns)
         self.records[record_id] = Version(
             Record(
                 record_id=record_id,
@@ -83,8 +86,8 @@ class Kept:
                 metadata=metadata,
                 text=new.text,
                 event_time_ns=new.event_time_ns,
-                expire_time_ns=None if new.ttl_ns is None else now_ns + new.ttl_ns,
-                ingest_time_ns=now_ns,
+                expire_time_ns=times.expire_time_ns,
+                ingest_time_ns=times.ingest_time_ns,
                 revision=revision,
             )
         )

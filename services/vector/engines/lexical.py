@@ -4,8 +4,9 @@ An index belongs to one collection, so its statistics tell nothing of anybody el
 stands in memory, is made from the store at the first search, and follows by label as a tail does;
 what is gone stays in it until it is made anew, and whoever searches it drops that.
 
-Texts are cut into words in lower case, reduced to their stems as in English; runs of Chinese,
-Japanese and Korean characters, which have no blanks between words, into pairs of characters.
+Texts are cut into words in lower case, reduced to their stems as in English; runs of characters
+of scripts without blanks between words (Chinese, Japanese, Thai and others) into pairs of
+characters, and single ones, so that a word of one character is found too.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ from collections.abc import Sequence
 
 import tantivy
 
+from services.vector.engines.footprint import give_back
+
 _LABEL, _WORDS, _EXACT = "label", "words", "exact"
 _HEAP_BYTES = 15_000_000
 _WORDS_MAX = 64
 """Different words of a question that count."""
-_RUN = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+")
+_RUN = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fff\u3005-\u3007\u3040-\u9fff"
+    r"\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+"
+)
+"""Thai and Lao, Burmese, Khmer, Chinese, Japanese, Korean; no punctuation."""
+_OWN_BYTES = 80 * 1024
+_SHARE_OF_TEXT = 1.2
+"""What an index takes by itself, and for each byte of text (measured; see the tests)."""
+_TRIM_FROM_TEXTS = 1000
 _EXACT_BOOST = 0.25
 
 
@@ -36,7 +47,7 @@ class LexicalIndex:
         self._words = _analyzer(stem=False)
         self._index.register_tokenizer("stems", self._stems)
         self._index.register_tokenizer("words", self._words)
-        self._size_bytes = 0
+        self._text_bytes = 0
         self.covered = -1
         """Texts of all labels up to this are in it."""
         self.count = 0
@@ -47,12 +58,15 @@ class LexicalIndex:
             return
         writer = self._index.writer(heap_size=_HEAP_BYTES, num_threads=1)
         for label, text in zip(labels, texts, strict=True):
-            paired = pair_characters(text)
+            paired = pair_characters(text, single=True)
             writer.add_document(tantivy.Document(**{_LABEL: label, _WORDS: paired, _EXACT: paired}))
-            self._size_bytes += len(text)
+            self._text_bytes += len(paired.encode())
         writer.commit()
         writer.wait_merging_threads()
         self._index.reload()
+        del writer
+        if len(labels) >= _TRIM_FROM_TEXTS:
+            give_back()  # a writer leaves up to ten times of what it wrote in the heap
         self.covered = labels[-1]
         self.count += len(labels)
 
@@ -69,7 +83,7 @@ class LexicalIndex:
 
     def size_bytes(self) -> int:
         """Memory that it takes, roughly."""
-        return self._size_bytes
+        return _OWN_BYTES + int(_SHARE_OF_TEXT * self._text_bytes)
 
     def _query(self, text: str) -> tantivy.Query | None:
         """Any of the words; no syntax, so no text can be malformed."""
@@ -85,15 +99,16 @@ class LexicalIndex:
         return tantivy.Query.boolean_query(parts) if parts else None
 
 
-def pair_characters(text: str) -> str:
-    """The text, with runs of characters that are words by themselves cut into pairs."""
-    return _RUN.sub(lambda run: f" {' '.join(_pairs(run.group()))} ", text)
+def pair_characters(text: str, *, single: bool = False) -> str:
+    """The text, with runs of characters without blanks cut into pairs, and single ones if asked."""
+    return _RUN.sub(lambda run: f" {' '.join(_pairs(run.group(), single=single))} ", text)
 
 
-def _pairs(run: str) -> list[str]:
+def _pairs(run: str, *, single: bool) -> list[str]:
     if len(run) == 1:
         return [run]
-    return [run[start : start + 2] for start in range(len(run) - 1)]
+    pairs = [run[start : start + 2] for start in range(len(run) - 1)]
+    return [*pairs, *run] if single else pairs
 
 
 def _analyzer(*, stem: bool) -> tantivy.TextAnalyzer:

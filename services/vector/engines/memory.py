@@ -87,11 +87,12 @@ class MemoryVectorStorage(MemoryPlaces):
         ttl_ns = collection.default_ttl_ns if ttl_ns is None else ttl_ns
         for record_id, new in batch.records.items():
             kept.put(
-                replace(new, ttl_ns=new.ttl_ns if new.ttl_ns is not None else ttl_ns),
+                new,
                 record_id,
                 msgspec.msgpack.decode(batch.metadata[record_id]),
                 revision=revision,
                 now_ns=now,
+                ttl_ns=ttl_ns,
             )
         kept.records_revision = revision
         return Upserted(record_ids=batch.record_ids, revision=revision, replaced_count=replaced)

@@ -112,8 +112,11 @@ class Namespace:
 
     def size_bytes(self) -> int:
         """Memory that searching takes, mapped files included."""
-        mapped = sum(segment.resident_bytes() for segment in self.segments.values())
-        return self._tail.size_bytes() + mapped
+        return self._tail.size_bytes() + self.mapped_bytes()
+
+    def mapped_bytes(self) -> int:
+        """What of that are mapped files."""
+        return sum(segment.resident_bytes() for segment in self.segments.values())
 
     def file_bytes(self) -> int:
         """Bytes of the segments' files."""

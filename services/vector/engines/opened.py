@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from services.common.store import Store, View
-from services.vector.engines import reads
+from services.vector.engines import footprint, reads
 from services.vector.engines.changes import Change, Edit
 from services.vector.engines.footprint import give_back
 from services.vector.engines.namespace import Namespace
@@ -134,8 +134,14 @@ class Opened:
             give_back()
 
     def mapped_bytes(self) -> int:
-        """What open segments map of their files."""
-        return sum(namespace.file_bytes() for namespace in self._namespaces.values())
+        """What graphs need of their files."""
+        return sum(namespace.mapped_bytes() for namespace in self._namespaces.values())
+
+    def unmap(self) -> None:
+        """Drop what searches look at for their candidates alone."""
+        for namespace in self._namespaces.values():
+            for segment in namespace.segments.values():
+                footprint.unmap_array(segment.table().vectors.low)
 
     def size_bytes(self) -> int:
         """Memory that open namespaces take."""

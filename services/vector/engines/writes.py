@@ -7,7 +7,6 @@ says or, where it raises, nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import msgspec
 
@@ -32,6 +31,7 @@ from services.vector.refusals import (
     too_many_matches,
 )
 from services.vector.segments.rows import NO_TIME
+from services.vector.times import times_from
 
 _decode = msgspec.msgpack.Decoder(dict).decode
 
@@ -209,11 +209,12 @@ def upsert(
     for record_id, record in batch.records.items():
         payload = _payload(
             record_id,
-            record if record.ttl_ns is not None else replace(record, ttl_ns=ttl_ns),
+            record,
             batch.metadata[record_id],
             revision=revision,
             now_ns=now_ns,
             member=records.row.member,
+            ttl_ns=ttl_ns,
         )
         records.put(record.vector, payload)
     return _finish(records, revision, replaced)
@@ -395,12 +396,15 @@ def _payload(
     revision: int,
     now_ns: int,
     member: int,
+    ttl_ns: int | None,
 ) -> Payload:
+    times = record.copied or times_from(now_ns, record.ttl_ns, ttl_ns)
+    ends = times.expire_time_ns
     return Payload(
         record_id=record_id,
         revision=revision,
-        ingest_time_ns=now_ns,
-        expire_time_ns=layout.NEVER if record.ttl_ns is None else now_ns + record.ttl_ns,
+        ingest_time_ns=times.ingest_time_ns,
+        expire_time_ns=layout.NEVER if ends is None else ends,
         event_time_ns=record.event_time_ns,
         metadata=msgspec.Raw(metadata),
         text=record.text,

@@ -31,6 +31,7 @@ from services.vector.model import (
 )
 
 _SECOND_NS = 10**9
+_INT64 = 2**63
 _BOUNDS = ("gt", "gte", "lt", "lte")
 
 
@@ -86,7 +87,7 @@ _TESTS: dict[str, Callable[[Any, str], Test]] = {
     "exists": lambda present, _: Exists(present),
     "prefix": lambda text, _: Prefix(text),
     "is_empty": lambda empty, _: IsEmpty(empty),
-    "time": lambda bounds, _: Moment(**_times(bounds)),
+    "time": lambda bounds, path: Moment(**_times(bounds, path)),
 }
 
 
@@ -106,10 +107,15 @@ def _bounds(message: types_pb2.Range, path: str) -> Mapping[str, Any]:
     return {name: to_python(getattr(message, name), f"{path}.{name}") for name in names}
 
 
-def _times(message: types_pb2.TimeBounds) -> dict[str, int]:
-    names = [name for name in _BOUNDS if message.HasField(name)]
-    bounds = [(name, getattr(message, name)) for name in names]
-    return {f"{name}_ns": time.seconds * _SECOND_NS + time.nanos for name, time in bounds}
+def _times(message: types_pb2.TimeBounds, path: str) -> dict[str, int]:
+    found = {}
+    for name in _BOUNDS:
+        if message.HasField(name):
+            time = getattr(message, name)
+            found[f"{name}_ns"] = time_ns = time.seconds * _SECOND_NS + time.nanos
+            if not 0 <= time.nanos < _SECOND_NS or not -_INT64 < time_ns < _INT64:
+                raise _invalid(f"{path}.{name}", "must be a time between the years 1678 and 2261")
+    return found
 
 
 def _invalid(path: str, rule: str) -> ServiceError:

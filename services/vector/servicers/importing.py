@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 from llmspell.v1 import vector_pb2
 
@@ -20,6 +20,8 @@ from services.vector.storage import VectorStorage
 AT_ONCE = 4
 """Messages that are being written while later ones are read: their commits share flushes."""
 
+_Writing: TypeAlias = "asyncio.Task[Upserted] | None"
+
 
 class Importing:
     """One stream."""
@@ -34,24 +36,41 @@ class Importing:
     async def run(
         self, requests: AsyncIterator[vector_pb2.ImportVectorsRequest]
     ) -> AsyncIterator[vector_pb2.ImportVectorsResponse]:
-        """Write what comes; an answer for each message, in order.
+        """Write what comes; an answer for each message, in order, as soon as it is on disk.
 
-        Messages that were read are written even where an earlier one fails, and are not answered
-        then: what was answered is there, of the rest some may be.
+        What was answered is there. Where a message fails, of those behind it some may be there too.
         """
-        writing: deque[asyncio.Task[Upserted]] = deque()
+        writing: asyncio.Queue[_Writing] = asyncio.Queue()
+        room = asyncio.Semaphore(AT_ONCE)
+        reading = asyncio.create_task(self._read(requests, writing, room))
         try:
+            while (task := await writing.get()) is not None:
+                yield self._answer(await task)
+                room.release()
+            await reading  # says why, where the caller's end was not what ended it
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await _give_up(writing)
+
+    async def _read(
+        self,
+        requests: AsyncIterator[vector_pb2.ImportVectorsRequest],
+        writing: asyncio.Queue[_Writing],
+        room: asyncio.Semaphore,
+    ) -> None:
+        """Begin to write each message as it comes, where there is room; None is the end.
+
+        Apart from answering: who waits for an answer before the next message would wait for ever.
+        """
+        try:
+            await room.acquire()
             async for request in requests:
                 await self._begin(request)
-                writing.append(asyncio.create_task(self._write(request)))
-                if len(writing) >= AT_ONCE:
-                    yield self._answer(await writing.popleft())
-            while writing:
-                yield self._answer(await writing.popleft())
+                writing.put_nowait(asyncio.create_task(self._write(request)))
+                await room.acquire()
         finally:
-            for task in writing:
-                task.cancel()
-            await asyncio.gather(*writing, return_exceptions=True)
+            writing.put_nowait(None)
 
     async def _begin(self, request: vector_pb2.ImportVectorsRequest) -> None:
         if self._place is not None:
@@ -96,3 +115,13 @@ class Importing:
             record_count=self._record_count,
             revision=written.revision,
         )
+
+
+async def _give_up(writing: asyncio.Queue[_Writing]) -> None:
+    """End what nobody will be told of."""
+    left = []
+    while not writing.empty():
+        if (task := writing.get_nowait()) is not None:
+            task.cancel()
+            left.append(task)
+    await asyncio.gather(*left, return_exceptions=True)

@@ -40,7 +40,7 @@ from services.vector.model import (
     Vector,
 )
 from services.vector.servicers.filter_messages import read_filter
-from services.vector.servicers.policy import restricted
+from services.vector.servicers.policy import restricted, sees_all
 from services.vector.servicers.times import read_duration, read_span, read_time
 from services.vector.setting_checks import choose_hnsw
 
@@ -194,13 +194,22 @@ def read_vectors(request: vector_pb2.BatchSearchRequest, dimension: int) -> list
     """The vectors of a batch, one by one or in one piece.
 
     Raises:
-        ServiceError: FIELD_INVALID, FIELD_REQUIRED, DIMENSION_MISMATCH.
+        ServiceError: FIELD_INVALID, FIELD_REQUIRED, LIMIT_EXCEEDED, DIMENSION_MISMATCH.
     """
     if not request.f32:
+        _check_count(len(request.vectors))
         return [read_vector(vector, f"vectors[{n}]") for n, vector in enumerate(request.vectors)]
     if request.vectors:
         raise field_invalid("f32", "must not be set beside vectors")
-    return list(read_matrix(request.f32, dimension))
+    matrix = read_matrix(request.f32, dimension)
+    _check_count(len(matrix))
+    return list(matrix)
+
+
+def _check_count(count: int) -> None:
+    """Before a value is made for each: a message has room for two million."""
+    if count > BATCH_SEARCH_QUERIES_MAX:
+        raise limit_exceeded("vectors", count, BATCH_SEARCH_QUERIES_MAX)
 
 
 def read_matrix(packed: bytes, dimension: int, field: str = "f32") -> NDArray[np.float32]:
@@ -225,10 +234,8 @@ def read_query(vectors: Sequence[Vector], options: vector_pb2.SearchOptions) -> 
     """What to search for, by what the caller may see.
 
     Raises:
-        ServiceError: FIELD_INVALID, FILTER_INVALID, LIMIT_EXCEEDED.
+        ServiceError: FIELD_INVALID, FILTER_INVALID.
     """
-    if len(vectors) > BATCH_SEARCH_QUERIES_MAX:
-        raise limit_exceeded("vectors", len(vectors), BATCH_SEARCH_QUERIES_MAX)
     if options.form not in _FORMS:
         raise field_invalid("form", f"must be a known one, not {options.form}")
     asked = read_filter(options.filter) if options.HasField("filter") else None
@@ -298,15 +305,16 @@ def read_hnsw(message: vector_pb2.HnswSettings) -> Hnsw:
 
 
 def write_collection(collection: Collection) -> vector_pb2.Collection:
-    """A collection as it travels."""
+    """A collection as it travels; its counts only to who sees all that they count."""
+    counted = sees_all()
     message = vector_pb2.Collection(
         scope=collection.scope,
         collection_id=collection.collection_id,
         dimension=collection.dimension,
         metric=_METRIC_NUMBERS[collection.metric],
-        record_count=collection.record_count,
-        indexed_count=collection.indexed_count,
-        history_count=collection.history_count,
+        record_count=collection.record_count if counted else 0,
+        indexed_count=collection.indexed_count if counted else 0,
+        history_count=collection.history_count if counted else 0,
         hnsw=vector_pb2.HnswSettings(
             m=collection.hnsw.m,
             ef_construction=collection.hnsw.ef_construction,
@@ -354,23 +362,44 @@ def write_record(record: Record) -> vector_pb2.VectorRecord:
 
 def write_result(result: SearchResult, *, columns: bool = False) -> vector_pb2.SearchResponse:
     """The hits of one vector as they travel."""
-    message = vector_pb2.SearchResponse(
-        exact=result.exact,
-        indexed_revision=result.indexed_revision,
-        revision=result.revision,
-        path=_PATHS[result.path],
-        candidate_count=result.candidate_count,
-        match_count=result.match_count,
-        complete=result.complete,
-    )
-    if columns:
-        message.columns.record_ids.extend([hit.record.record_id for hit in result.hits])
-        message.columns.scores.extend([hit.score for hit in result.hits])
-        return message
-    add = message.hits.add
-    for hit in result.hits:
-        _write_hit(hit, add(record_id=hit.record.record_id, score=hit.score, distance=hit.distance))
+    message = vector_pb2.SearchResponse(**_told(result))
+    _write_hits(result.hits, message, columns=columns)
     return message
+
+
+def write_results(
+    results: Sequence[SearchResult], *, columns: bool = False
+) -> vector_pb2.BatchSearchResponse:
+    """The hits of several vectors as they travel, each written once and in its place."""
+    answer = vector_pb2.BatchSearchResponse()
+    add = answer.results.add
+    for result in results:
+        _write_hits(result.hits, add(**_told(result)), columns=columns)
+    return answer
+
+
+def _told(result: SearchResult) -> dict[str, Any]:
+    return {
+        "exact": result.exact,
+        "indexed_revision": result.indexed_revision,
+        "revision": result.revision,
+        "path": _PATHS[result.path],
+        "candidate_count": result.candidate_count,
+        "match_count": result.match_count,
+        "complete": result.complete,
+    }
+
+
+def _write_hits(hits: Sequence[Hit], message: vector_pb2.SearchResponse, *, columns: bool) -> None:
+    if columns:
+        found = message.columns
+        found.SetInParent()
+        found.record_ids.extend([hit.record.record_id for hit in hits])
+        found.scores.extend([hit.score for hit in hits])
+        return
+    add = message.hits.add
+    for hit in hits:
+        _write_hit(hit, add(record_id=hit.record.record_id, score=hit.score, distance=hit.distance))
 
 
 def within_limit(answer: M) -> M:

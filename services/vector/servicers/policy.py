@@ -26,13 +26,18 @@ def restricted(asked: Filter | None) -> Filter | None:
     return All((policy, asked))
 
 
+def sees_all() -> bool:
+    """Whether the caller sees all of its tenant's records, and so may know how many there are."""
+    return not current_context().row_filter
+
+
 def refuse_restricted(method: str) -> None:
     """Refuse a call whose effect no filter can bound.
 
     Raises:
         ServiceError: PERMISSION_DENIED where the caller sees some records only.
     """
-    if current_context().row_filter:
+    if not sees_all():
         raise ServiceError(
             Reason.PERMISSION_DENIED,
             f"This key sees some records only, and {method} is about all of them.",

@@ -108,25 +108,28 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
     ) -> AsyncIterator[rag_pb2.ImportDocumentsResponse]:
         """Ingest from a stream, message by message."""
         del context
-        head: rag_pb2.ImportDocumentsRequest | None = None
+        place, chunking, provider = ("", "", ""), choose_chunking(), ""
         told = rag_pb2.ImportDocumentsResponse()
         async for request in requests:
-            head = head or request
-            documents = _read_documents(request.documents)
+            if not told.sequence:
+                place, provider = _place(request), request.provider
+                chunking = _read_chunking(request.chunking)
             ingested, unchanged = await self._rag.ingest_changed(
-                *_place(head),
-                documents,
-                chunking=_read_chunking(head.chunking),
-                provider=head.provider,
+                *place,
+                _read_documents(request.documents),
+                chunking=chunking,
+                provider=provider,
                 row_filter=row_filter(),
             )
-            told.sequence += 1
-            told.document_count += len(ingested.document_ids)
-            told.unchanged_count += unchanged
-            told.chunk_count += ingested.chunk_count
-            told.token_count += ingested.token_count
-            told.cached_count += ingested.cached_count
-            told.revision = ingested.revision
+            told = rag_pb2.ImportDocumentsResponse(
+                sequence=told.sequence + 1,
+                document_count=told.document_count + len(ingested.document_ids),
+                unchanged_count=told.unchanged_count + unchanged,
+                chunk_count=told.chunk_count + ingested.chunk_count,
+                token_count=told.token_count + ingested.token_count,
+                cached_count=told.cached_count + ingested.cached_count,
+                revision=ingested.revision,
+            )
             yield told
 
     async def EnsureDocumentCollection(

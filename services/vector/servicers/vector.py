@@ -269,8 +269,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
             dimension = (await self._storage.get_collection(*place))[0].dimension
         query = messages.read_query(messages.read_vectors(request, dimension), request.options)
         results = await self._storage.search(*place, query)
-        written = [messages.write_result(result, columns=query.columns) for result in results]
-        return messages.within_limit(vector_pb2.BatchSearchResponse(results=written))
+        return messages.within_limit(messages.write_results(results, columns=query.columns))
 
     async def GetVectorStats(
         self, request: vector_pb2.GetVectorStatsRequest, context: object
@@ -303,6 +302,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
     ) -> vector_pb2.PurgeVectorsResponse:
         """Erase the tenant."""
         del request, context
+        refuse_restricted("PurgeVectors")
         deleted = await self._storage.purge(_tenant())
         return vector_pb2.PurgeVectorsResponse(
             deleted_count=deleted.count, revision=deleted.revision

@@ -112,6 +112,7 @@ class VectorAdminServicer(vector_admin_pb2_grpc.VectorAdminServiceServicer):
     ) -> vector_admin_pb2.ConfigureVectorTenantResponse:
         """Tell how the tenant is to be kept apart."""
         del context
+        refuse_restricted("ConfigureVectorTenant")
         if request.isolation not in _ISOLATIONS:
             raise field_invalid("isolation", f"must be a known one, not {request.isolation}")
         how = await self._storage.configure_tenant(_tenant(), _ISOLATIONS[request.isolation])

@@ -181,6 +181,14 @@ async def test_what_scripts_cannot_call_is_not_offered(relay, context, method):
     assert len(tree["message"]) < 200
 
 
+@pytest.mark.parametrize("name", ["VectorService/ImportVectors", "RagService/ImportDocuments"])
+async def test_an_import_is_no_call_of_a_script(relay, name):
+    """What takes a stream is UNIMPLEMENTED to a script, by name, whoever started it."""
+    tree = await refused(bridge(relay, OPERATOR)(call(f"llmspell.v1.{name}")), relay)
+    assert (tree["code"], tree["reason"]) == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
+    assert f"llmspell.v1.{name}" in tree["message"]
+
+
 async def test_a_stream_is_refused_even_where_it_has_a_route(relay, monkeypatch):
     """A worker has one reply to a call."""
     monkeypatch.setattr(relay, "routes", lambda method: True)
@@ -189,7 +197,9 @@ async def test_a_stream_is_refused_even_where_it_has_a_route(relay, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "method", [m for m in METHODS.values() if m.service in ROUTED], ids=lambda m: m.path
+    "method",
+    [m for m in METHODS.values() if m.service in ROUTED and not m.streams],
+    ids=lambda m: m.path,
 )
 async def test_permissions_are_the_runs(relay, method):
     """Every method with a route is refused to a caller without it, whatever the frame says."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.errors import Reason, ServiceError
+from services.vector import structure
 from services.vector.chunking import Chunk, Chunking, ChunkUnit, choose_chunking, chunk_text
 from services.vector.sentences import sentences
+from services.vector.structure import LANGUAGES
 
 CHARACTERS, SENTENCES, TOKENS = ChunkUnit.CHARACTERS, ChunkUnit.SENTENCES, ChunkUnit.TOKENS
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
@@ -297,3 +300,108 @@ def test_the_limit_of_chunks_bounds_the_work(unit):
     """With the worst overlap the work stops at the limit instead of growing with the overlap."""
     with pytest.raises(ServiceError, match="chunks"):
         cut("漢。" * 1_000_000, unit, size=8192, overlap=8191, chunks_max=2000)
+
+
+STRUCTURED = [ChunkUnit.MARKDOWN, ChunkUnit.CODE]
+lines = st.lists(
+    st.sampled_from(
+        ["# Head", "", "  ", "def f():", "    return 1", "- item", "```", "漢字。" * 9, "a b. " * 9]
+    )
+    | prose,
+    max_size=60,
+).map("\n".join)
+
+
+@given(lines | any_text.map(lambda text: text * 9), st.sampled_from(STRUCTURED), st.data())
+def test_blocks_lose_nothing_and_keep_the_size(text, unit, data):
+    """Texts of many blocks are covered too, in order, by pieces that fit."""
+    size = data.draw(st.integers(32, 90))
+    language = data.draw(st.sampled_from(["", *LANGUAGES])) if unit is ChunkUnit.CODE else ""
+    chunking = choose_chunking(unit, size, data.draw(st.integers(0, size - 1)), language)
+    with patch.object(structure, "BLOCK_CHARACTERS", 300):
+        chunks = chunk_text(text, chunking, token_spans=spans_of_words, chunks_max=100_000)
+    covered = {at for chunk in chunks for at in range(chunk.start, chunk.end)}
+    assert {at for at, sign in enumerate(text) if not sign.isspace()} <= covered
+    for chunk in chunks:
+        assert chunk.text == text[chunk.start : chunk.end] == chunk.text.strip()
+        assert len(chunk.text) <= size
+    for one, other in pairwise(chunks):
+        assert one.start < other.start
+        assert one.end < other.end
+        assert one.end - other.start <= chunking.overlap
+
+
+@pytest.mark.parametrize("unit", STRUCTURED)
+@pytest.mark.parametrize("overlap", [18, 26])
+def test_an_overlap_makes_no_chunk_twice(unit, overlap):
+    """Pieces that differ in white space alone, or lie within the one before, are one chunk."""
+    text = "    return 1\n11111111111111111\n  "
+    assert texts(cut(text, unit, 32, overlap)) == [text.strip()]
+
+
+def test_markdown_is_cut_at_headings():
+    """A heading begins a chunk, and stays with the text below it."""
+    text = "# One\n\nFirst words here.\n\n# Two\n\nSecond words here.\n"
+    chunks = cut(text, ChunkUnit.MARKDOWN, 32)
+    assert texts(chunks) == ["# One\n\nFirst words here.", "# Two\n\nSecond words here."]
+
+
+def test_code_is_cut_between_definitions():
+    """Two functions that do not fit together are two chunks, with nothing of the other."""
+    text = "def one():\n    x = 1\n    return x\n\n\ndef two():\n    y = 2\n    return y\n"
+    chunking = choose_chunking(ChunkUnit.CODE, 48, None, "python")
+    chunks = chunk_text(text, chunking, token_spans=spans_of_words)
+    assert [chunk.text.split("(")[0] for chunk in chunks] == ["def one", "def two"]
+
+
+def test_a_long_file_is_cut_before_a_definition():
+    """Where a block ends there is no half of a function (blocks are not seen in the chunks)."""
+    text = "".join(f"def f{n}(x):\n    y = x\n\n    return y + {n}\n\n\n" for n in range(4000))
+    chunking = choose_chunking(ChunkUnit.CODE, 64, None, "python")
+    chunks = chunk_text(text, chunking, token_spans=spans_of_words)
+    assert len(text) > 4 * structure.BLOCK_CHARACTERS
+    assert all(chunk.text.startswith("def f") for chunk in chunks)
+    assert len(chunks) == 4000
+
+
+@pytest.mark.parametrize(
+    ("named", "metadata", "document_id", "expected"),
+    [
+        ("go", "rust", "a.py", "go"),
+        ("", "rust", "a.py", "rust"),
+        ("", "klingon", "a.py", "python"),
+        ("", 7, "src/a.tsx.h", "c"),
+        ("", None, "a.py.txt", ""),
+    ],
+)
+def test_a_language_is_named_told_or_seen(named, metadata, document_id, expected):
+    """The request wins over metadata, and metadata that name a known one over the id's end."""
+    assert structure.language_of(named, metadata, document_id) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("word " * 200_000, id="one line"),
+        pytest.param("x" * 1_000_000, id="one word"),
+        pytest.param("(" * 1_000_000, id="open brackets"),
+        pytest.param("> " * 300_000 + "x", id="quotes in quotes"),
+        pytest.param("# h\n" * 250_000, id="headings"),
+        pytest.param("漢" * 200_000, id="no blanks"),
+        pytest.param("def f(x):\n    return x\n\n" * 40_000, id="definitions"),
+    ],
+)
+@pytest.mark.parametrize("unit", STRUCTURED)
+@pytest.mark.timeout(20)
+def test_structure_takes_time_that_is_linear_too(text, unit):
+    """A megabyte of what the splitters like least: one pass over the whole took them minutes."""
+    chunking = choose_chunking(unit, 512, None, "python" if unit is ChunkUnit.CODE else "")
+    assert chunk_text(text, chunking, token_spans=spans_of_words)
+
+
+@pytest.mark.parametrize("unit", STRUCTURED)
+@pytest.mark.timeout(20)
+def test_structure_is_not_cut_past_the_limit(unit):
+    """The work stops at the limit of chunks."""
+    with pytest.raises(ServiceError, match="chunks"):
+        cut("word " * 10_000_000, unit, size=32, chunks_max=2000)

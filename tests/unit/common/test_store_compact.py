@@ -1,0 +1,119 @@
+"""A store's file is made small while others read it, and is whole whatever happens meanwhile."""
+
+import asyncio
+
+import pytest
+
+from services.common import failpoints
+from services.common.errors import ServiceError
+from services.common.store import Schema, Store
+
+SCHEMA = Schema(kind="test", version=1, databases=("a",), migrations={})
+VALUE = bytes(range(256)) * 8
+
+
+def opened(path):
+    """A store."""
+
+    def fatal(message):
+        raise AssertionError(message)
+
+    return Store(path, SCHEMA, on_fatal=fatal, sync=False)
+
+
+async def fill(store, first, last):
+    """Write so many values."""
+    await store.write(
+        lambda txn: [txn.put("a", b"%06d" % n, VALUE) for n in range(first, last)] and None
+    )
+
+
+async def empty(store, first, last):
+    """Remove them."""
+    await store.write(
+        lambda txn: [txn.delete("a", b"%06d" % n) for n in range(first, last)] and None
+    )
+
+
+def count(store):
+    """How many there are, each verified."""
+    with store.read() as view:
+        return sum(value == VALUE for _, value in view.scan("a", b""))
+
+
+async def test_room_comes_back_and_nothing_is_lost(tmp_path):
+    """Readers of the old file go on with it; later ones, writes and restarts see the new one."""
+    store = opened(tmp_path)
+    await fill(store, 0, 20_000)
+    await empty(store, 1_000, 20_000)
+    before = store.size_bytes()
+    with store.read() as view:
+        assert await store.compact()
+        assert sum(1 for _ in view.keys("a", b"")) == 1_000
+    assert store.size_bytes() < before / 5
+    assert count(store) == 1_000
+    await fill(store, 30_000, 30_010)
+    assert not await store.compact()
+    store.close()
+    store = opened(tmp_path)
+    assert count(store) == 1_010
+    store.close()
+
+
+async def test_writes_that_wait_are_written_after_it(tmp_path):
+    """In their order, to the new file."""
+    store = opened(tmp_path)
+    await fill(store, 0, 20_000)
+    await empty(store, 10, 20_000)
+    await asyncio.gather(
+        fill(store, 20, 30), store.compact(), fill(store, 30, 40), fill(store, 40, 50)
+    )
+    store.close()
+    store = opened(tmp_path)
+    assert count(store) == 40
+    store.close()
+
+
+def failing(monkeypatch, name):
+    """An error of the disk at one instant."""
+
+    def hit(point):
+        if point == name:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(failpoints, "hit", hit)
+
+
+async def test_one_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    """And the store goes on with it."""
+    store = opened(tmp_path)
+    await fill(store, 0, 20_000)
+    await empty(store, 100, 20_000)
+    failing(monkeypatch, "store.before_swap")
+    with pytest.raises(OSError, match="Input/output"):
+        await store.compact()
+    monkeypatch.undo()
+    await fill(store, 200, 210)
+    store.close()
+    store = opened(tmp_path)
+    assert count(store) == 110
+    store.close()
+
+
+async def test_a_name_that_may_not_last_ends_the_process(tmp_path, monkeypatch):
+    """Nothing is acknowledged that the next start might not find."""
+    told = []
+    store = Store(tmp_path, SCHEMA, on_fatal=told.append, sync=False)
+    await fill(store, 0, 20_000)
+    await empty(store, 100, 20_000)
+    failing(monkeypatch, "store.after_swap")
+    with pytest.raises(ServiceError):
+        await store.compact()
+    monkeypatch.undo()
+    assert told
+    with pytest.raises(ServiceError):
+        await fill(store, 0, 1)
+    store.close()
+    store = opened(tmp_path)
+    assert count(store) == 100
+    store.close()
