@@ -80,6 +80,8 @@ async def a_snapshot_can_make_another_collection(storage: VectorStorage, clock: 
     page = await storage.list_collections("acme", None, limit=9)
     assert [(each.scope, each.collection_id) for each in page.collections] == [copy[1:]]
     assert len((await storage.get(*copy, ["a", "b"]))[0]) == 2
+    [found] = await storage.search(*copy, query(1, 0))
+    assert len(found.hits) == 2
     clock.advance(1.0)
     [left], _ = await storage.get(*copy, ["a", "b"])
     assert left.record_id == "b"

@@ -198,7 +198,7 @@ class Core:
         return search.run() if search.cost() <= INLINE_ROWS else await self.in_pool(search.run)
 
     async def _commit(self, operation: Callable[[Txn], Change]) -> Change:
-        change = await self.store.write(operation)
+        change = await self.store.write(lambda txn: _stamped(operation(txn), txn))
         self.opened.apply(change)
         return change
 
@@ -206,6 +206,12 @@ class Core:
         self._commits.discard(task)
         if not task.cancelled():
             task.exception()  # the caller has it, or has gone
+
+
+def _stamped(change: Change, txn: Txn) -> Change:
+    """Give a change the revision its transaction ends with: a view waits for exactly that one."""
+    change.revision = txn.revision()
+    return change
 
 
 def check_history(row: CollectionRow, as_of_ns: int, now_ns: int) -> None:

@@ -225,9 +225,9 @@ def _put_in_place(
     txn: Txn, target: Place, hidden: Place, row: CollectionRow, now_ns: int
 ) -> Change:
     """Give the restored records the name; what had it goes."""
-    revision = txn.next_revision()
     if reads.row(txn, target, now_ns) is None:
         places.create(txn, target, _emptied(row), now_ns=now_ns)
+    revision = txn.next_revision()
     places.exchange(txn, target, hidden, now_ns=now_ns, revision=revision, role="incoming")
     return Change(revision, gone=places.doom(txn, hidden, revision).gone)
 
