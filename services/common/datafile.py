@@ -117,12 +117,16 @@ class Folder:
 
     def is_full(self) -> bool:
         """Whether there is hardly room for a page, on the disk or under this process's limit."""
+        return self.room_bytes() < _ROOM_BYTES
+
+    def room_bytes(self) -> int:
+        """By how much the file can grow, on the disk and under this process's limit."""
         disk = os.statvfs(self.path)
         allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         room = disk.f_bavail * disk.f_frsize
         if allowed != resource.RLIM_INFINITY:
             room = min(room, allowed - self.file.stat().st_size)
-        return room < _ROOM_BYTES
+        return room
 
     def release(self) -> None:
         """Let others have the folder."""

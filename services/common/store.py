@@ -41,6 +41,15 @@ GROUP_MAX = 512
 """Most operations that share a flush."""
 
 GROUP_BYTES_MAX = 32 * 1024**2
+
+RESERVE_BYTES = 2 * 1024**2
+"""Room on the disk that is kept for removals."""
+
+_ROOM_SCARCE_BYTES = 4 * GROUP_BYTES_MAX
+"""With less than this on the disk each group asks what is free in the file."""
+
+_PAGES_PER_BYTE = 2
+"""Bytes of pages that a byte put may take: pages are half full at worst."""
 """Once a transaction holds this much, the rest waits for the next one."""
 
 _SCHEMA = b"schema"
@@ -57,6 +66,7 @@ class _Waiting:
     operation: Callable[[Txn], Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    grows: bool
     result: Any = None
     error: BaseException | None = None
 
@@ -132,15 +142,18 @@ class Store:
         finally:
             self._left(opened)
 
-    async def write(self, operation: Operation[T]) -> T:
+    async def write(self, operation: Operation[T], *, grows: bool = False) -> T:
         """Run an operation in the writer thread; answer when it is on disk.
+
+        What `grows` leaves the last `RESERVE_BYTES` of the disk to what gives room back: a removal
+        writes pages too before it frees any.
 
         Raises:
             ServiceError: what the operation raised (nothing of it is kept), STORAGE_FULL, or
                 SERVICE_UNAVAILABLE once the store is closing.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(operation, loop, loop.create_future())
+        waiting = _Waiting(operation, loop, loop.create_future(), grows)
         with self._entrance:  # nothing may join the queue behind the mark that ends it
             if self._closing:
                 raise _closing()
@@ -301,7 +314,8 @@ class Store:
             self._fail(group, error)
 
     def _run_all(self, parent: Any, group: list[_Waiting]) -> None:
-        size = self._run(parent, group[0])
+        room = self._room_bytes(parent)
+        size = self._run(parent, group[0], room)
         while size < GROUP_BYTES_MAX and len(group) < GROUP_MAX:
             try:
                 waiting = self._queue.get_nowait()
@@ -311,14 +325,23 @@ class Store:
                 self._queue.put(waiting)  # behind the mark of the end nothing can have joined
                 return
             group.append(waiting)
-            size += self._run(parent, waiting)
+            size += self._run(parent, waiting, room - size)
 
-    def _run(self, parent: Any, waiting: _Waiting) -> int:
+    def _room_bytes(self, txn: Any) -> int:
+        """What may be written still; what lies free in the file counts where the disk is short."""
+        room = self._folder.room_bytes()
+        if room < _ROOM_SCARCE_BYTES:
+            room += self._folder.file.stat().st_size - View(txn, self._databases).used_bytes()
+        return room
+
+    def _run(self, parent: Any, waiting: _Waiting, room: int) -> int:
         """Run one operation in a transaction of its own inside the group's; bytes it wrote."""
         try:
             with self._env.begin(write=True, parent=parent) as child:
                 txn = Txn(child, self._databases)
                 waiting.result = waiting.operation(txn)
+                if waiting.grows:
+                    _check_room(room - _PAGES_PER_BYTE * txn.put_bytes)
         except (lmdb.MapFullError, lmdb.DiskError):
             raise
         except Exception as error:  # noqa: BLE001  (it belongs to the caller, not to this thread)
@@ -372,6 +395,11 @@ def _resolve(group: list[_Waiting]) -> None:
 
 def _write_schema(txn: Txn, kind: str, version: int) -> None:
     txn.put(META, _SCHEMA, f"{kind} {version}".encode())
+
+
+def _check_room(left: int) -> None:
+    if left < RESERVE_BYTES:
+        raise _full()
 
 
 def _full() -> ServiceError:

@@ -146,12 +146,15 @@ class EmbeddedState:
             step.put(place, rules.number_value(number), ends, kind=ChangeKind.INCREMENT)
             return Counted(number, step.finish())
 
-        return await self._store.write(operation)
+        return await self._store.write(operation, grows=True)
 
     async def batch(self, tenant: str, checks: Sequence[Check], writes: Sequence[Write]) -> Changed:
         """See StateWriter."""
         rules.check_batch(tenant, checks, writes)
-        return await self._store.write(lambda txn: self._step(txn).run(tenant, checks, writes))
+        return await self._store.write(
+            lambda txn: self._step(txn).run(tenant, checks, writes),
+            grows=any(write.value is not None for write in writes),
+        )
 
     async def purge(self, tenant: str) -> Changed:
         """See StateWriter."""
@@ -193,7 +196,9 @@ class EmbeddedState:
         self, tenant: str, write: Write, precondition: Precondition | None
     ) -> Changed:
         checks = [Check(write.scope, write.key, precondition)] if precondition else []
-        return await self._store.write(lambda txn: self._step(txn).run(tenant, checks, [write]))
+        return await self._store.write(
+            lambda txn: self._step(txn).run(tenant, checks, [write]), grows=write.value is not None
+        )
 
     def _step(self, txn: Txn) -> Step:
         return Step(txn, now_ns=self._time.now_ns(), changes_kept=self._changes_kept)

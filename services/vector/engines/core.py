@@ -96,9 +96,9 @@ class Core:
         """The engine's time."""
         return self.clock.now_ns()
 
-    async def write(self, operation: Callable[[Txn], Change]) -> Change:
+    async def write(self, operation: Callable[[Txn], Change], *, grows: bool = False) -> Change:
         """Commit, and bring memory into step, even where the caller does not wait for it."""
-        task = asyncio.create_task(self._commit(operation))
+        task = asyncio.create_task(self._commit(operation, grows))
         self._commits.add(task)
         task.add_done_callback(self._committed)
         return await asyncio.shield(task)
@@ -197,8 +197,8 @@ class Core:
         search = prepare()
         return search.run() if search.cost() <= INLINE_ROWS else await self.in_pool(search.run)
 
-    async def _commit(self, operation: Callable[[Txn], Change]) -> Change:
-        change = await self.store.write(lambda txn: _stamped(operation(txn), txn))
+    async def _commit(self, operation: Callable[[Txn], Change], grows: bool) -> Change:
+        change = await self.store.write(lambda txn: _stamped(operation(txn), txn), grows=grows)
         self.opened.apply(change)
         return change
 

@@ -122,7 +122,8 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
                 replace_prefixes=replace_prefixes,
                 row_filter=row_filter,
                 embedding=embedding,
-            )
+            ),
+            grows=True,
         )
         if row.member != layout.OWN:
             await promote(self._core, *place)

@@ -31,7 +31,7 @@ class StoredEmbeddings:
         Takes no revision, since nothing that a caller sees depends on it.
         """
         now_ns = self._clock.now_ns()
-        await self._store.write(lambda txn: self._put(txn, pairs, now_ns))
+        await self._store.write(lambda txn: self._put(txn, pairs, now_ns), grows=True)
 
     def _put(self, txn: Txn, pairs: Sequence[tuple[bytes, bytes]], now_ns: int) -> None:
         for key, value in pairs:

@@ -156,7 +156,8 @@ class Snapshots:
         for start in range(0, len(records), _AT_ONCE):
             some = records[start : start + _AT_ONCE]
             await self._core.write(
-                lambda txn, some=some: _append(txn, place, some, self._core.now_ns())  # type: ignore[misc]
+                lambda txn, some=some: _append(txn, place, some, self._core.now_ns()),  # type: ignore[misc]
+                grows=True,
             )
         return len(records)
 
