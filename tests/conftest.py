@@ -8,7 +8,12 @@ import grpc  # noqa: F401
 import hypothesis
 import pytest
 
-KEPT = {"LLMSPELL_CRASH_IMAGES", "LLMSPELL_CRASH_SEED"}
+KEPT = {
+    "LLMSPELL_CRASH_IMAGES",
+    "LLMSPELL_CRASH_SEED",
+    "LLMSPELL_KILL_ROUNDS",
+    "LLMSPELL_KILL_SEED",
+}
 
 for name in list(os.environ):
     if (name.startswith("LLMSPELL") and name not in KEPT) or name == "OPENAI_API_KEY":

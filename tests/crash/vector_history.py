@@ -198,7 +198,12 @@ async def _check_search(
         query = Query(vectors=vectors, limit=1, exactness=exactness, mask=Mask(text=False))
         results = await storage.search(*place_of(writer), query)
         found = [result.hits[0].record.record_id for result in results]
-        assert found == [record.record_id for record in records]
+        missed = [
+            (record.record_id, other, result.path)
+            for record, other, result in zip(records, found, results, strict=True)
+            if record.record_id != other
+        ]
+        assert not missed, (exactness, len(records), missed)
 
 
 async def _records(storage: EmbeddedVectorStorage, writer: int) -> list[Record]:

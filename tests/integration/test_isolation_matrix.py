@@ -211,13 +211,15 @@ def test_another_tenants_things_look_like_nothing(deployment, caller, acme_data,
 
 
 def _facts(path: str, data: bytes, name: str):
-    """An answer without what is the caller's own doing: the name asked for, revisions, times."""
+    """An answer without the caller's own doing: the name asked for, revisions, times, new ids."""
     if path.endswith("/RunScript"):
         answer = script_pb2.RunScriptResponse.FromString(data)
         return answer.result.json
     output = message_factory.GetMessageClass(METHODS[path].descriptor.output_type)
     text = str(output.FromString(data)).replace(name, "NAME")
     apart = ("revision:", "seconds:", "nanos:")
+    if path.endswith("/CreateSnapshot"):  # each has an id and a digest of its own
+        apart += ("snapshot_id:", "digest:")
     return [line.strip() for line in text.splitlines() if not line.strip().startswith(apart)]
 
 

@@ -165,16 +165,17 @@ async def test_a_stream_may_be_empty(channel, chain):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "reason"),
+    ("context", "reason"),
     [
-        ((), "CONTEXT_INVALID"),
-        (sealed(dataclasses.replace(EVERYTHING, permissions=("vector.read",))), None),
-        (sealed(dataclasses.replace(EVERYTHING, tenant="")), "TENANT_REQUIRED"),
+        (None, "CONTEXT_INVALID"),
+        (dataclasses.replace(EVERYTHING, permissions=("vector.read",)), None),
+        (dataclasses.replace(EVERYTHING, tenant=""), "TENANT_REQUIRED"),
     ],
     ids=["stranger", "reader", "nobody"],
 )
-async def test_who_may_not_is_refused_before_a_message(channel, bodies, chain, metadata, reason):
+async def test_who_may_not_is_refused_before_a_message(channel, bodies, chain, context, reason):
     """The refusal waits for no message, and no body begins."""
+    metadata = sealed(context) if context else ()
     answers, error = await ended(exchange(channel, metadata, timeout=20))
     assert (answers, reason_of(error)) == ([], reason or "PERMISSION_DENIED")
     assert bodies.seen == []
