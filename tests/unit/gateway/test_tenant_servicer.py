@@ -126,7 +126,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_digest(ask, two):
     record = await ask.registry.key(credential.key_id)
     assert credential.matches(bytes.fromhex(record.digest))
     assert record.roles == ("reader",)
-    secret = answer.key.rpartition("_")[2]
+    secret = answer.key.split("_", 2)[2]  # it may hold an underscore itself
     stored = b"".join(item.SerializeToString() for item in ask.state.items.values())
     assert secret.encode() not in stored
     listed = await ask("ListApiKeys", tenant_id="acme")
