@@ -124,4 +124,7 @@ def _shown(argument: str | Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as failure:  # the command has said why
+        sys.exit(failure.returncode)
