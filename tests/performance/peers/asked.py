@@ -89,7 +89,14 @@ def core(bench: Bench, report: Report) -> None:
         ours = vector.direct(deployment.processes)
         through = vector.public(deployment.processes, key)
         vectors = np.array(bench.data.vectors)
-        vector.bench_main(report, deployment.processes, ours, through, vectors, bench.data.queries)
+        vector.bench_main(
+            report,
+            deployment.processes,
+            ours,
+            through,
+            vectors=vectors,
+            queries=bench.data.queries,
+        )
     finally:
         deployment.close()
 
