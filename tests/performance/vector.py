@@ -1,35 +1,24 @@
-"""`make bench-vector`: what is asked of the vector service, each a ratio in one run.
+"""The main lines of what is asked of the vector service, each a ratio in one run.
 
-One data set for all (`corpus`). Ours runs as the four processes do; beside it runs usearch in this
-process.
+Ours runs as the four processes do; beside it runs usearch in this process. `peers.asked` calls it.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import os
-import platform
 import statistics
-import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import numpy as np
-from llmspell import Client
 from llmspell.v1 import types_pb2, vector_admin_pb2, vector_admin_pb2_grpc, vector_pb2
 from llmspell.v1 import vector_pb2_grpc as stubs
 from usearch.index import Index
 
 from services.common.clock import SystemClock
 from services.common.context import METADATA_KEY, CallContext, Seal, read_key
-from services.common.processes import running
-from tests.integration.deployment import free_port
-from tests.performance.corpus import corpus
-from tests.performance.report import Report
 
 DIMENSION = 384
 K = 10
@@ -210,11 +199,6 @@ def bench_main(report, processes, ours, through, *, vectors, queries):
         bare / built >= 0.9,
     )
     expected = truth(vectors, queries)
-    hits = [
-        numbers(ours.batch("main", queries[s : s + 50]).results[n].columns.record_ids)
-        for s in range(0, 0, 50)
-        for n in range(50)
-    ]
     hits = []
     for s in range(0, len(queries), 50):
         answer = ours.batch("main", queries[s : s + 50])
@@ -284,35 +268,3 @@ def equal_recall(index, queries, expected, wanted):
         if reached >= wanted:
             break
     return ef, reached
-
-
-async def _bench(arguments):
-    texts, vectors, queries = await asyncio.to_thread(corpus, arguments.count)
-    del texts
-    with tempfile.TemporaryDirectory(prefix="llmspell-bench-") as folder:
-        address = f"127.0.0.1:{free_port()}"
-        note = lambda name, what: print(name, what, file=sys.stderr)  # noqa: E731
-        async with running(Path(folder) / "data", address, report=note) as processes:
-            await asyncio.to_thread(_measure, processes, vectors, queries)
-
-
-def _measure(processes, vectors, queries):
-    with Client(processes.address, processes.operator_key) as operator:
-        operator.create_tenant("acme")
-        key = operator.create_key("acme", roles=["admin"]).key
-    report = Report()
-    ours, through = direct(processes), public(processes, key)
-    bench_main(report, processes, ours, through, vectors=vectors, queries=queries)
-
-
-def main():
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
-    arguments = parser.parse_args()
-    print(f"{os.cpu_count()} cores, Linux {platform.release()}, grpcio {grpc.__version__}\n")
-    asyncio.run(_bench(arguments))
-
-
-if __name__ == "__main__":
-    main()
