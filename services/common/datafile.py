@@ -77,7 +77,7 @@ class Folder:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
         env.copy(str(aside), compact=True)
-        _flush_file(aside / _DATA)
+        _flush(aside / _DATA)
         return _open(aside, sync=sync, databases=databases)
 
     def put_in_place(self) -> None:
@@ -181,16 +181,8 @@ def _take(path: Path) -> int:
     return lock
 
 
-def _flush(folder: Path) -> None:
-    """A new file's name is on disk only once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_file(path: Path) -> None:
+def _flush(path: Path) -> None:
+    """Flush a file, or a folder: a new file's name is on disk only once its folder is."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

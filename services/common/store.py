@@ -41,6 +41,7 @@ GROUP_MAX = 512
 """Most operations that share a flush."""
 
 GROUP_BYTES_MAX = 32 * 1024**2
+"""Once a transaction holds this much, the rest waits for the next one."""
 
 RESERVE_BYTES = 2 * 1024**2
 """Room on the disk that is kept for removals."""
@@ -50,7 +51,6 @@ _ROOM_SCARCE_BYTES = 4 * GROUP_BYTES_MAX
 
 _PAGES_PER_BYTE = 2
 """Bytes of pages that a byte put may take: pages are half full at worst."""
-"""Once a transaction holds this much, the rest waits for the next one."""
 
 _SCHEMA = b"schema"
 

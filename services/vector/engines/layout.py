@@ -224,11 +224,6 @@ def split_place(key: bytes) -> tuple[str, str, str]:
     return tenant.decode(), scope.decode(), collection_id.decode()
 
 
-def scope_of_collection(key: bytes) -> bytes:
-    """The scope's key within a collection's."""
-    return key.rpartition(b"\0")[0]
-
-
 def namespace_key(namespace: int) -> bytes:
     """Key of a namespace, and what the keys of what it holds begin with."""
     return _NUMBER.pack(namespace)
