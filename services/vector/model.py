@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -189,13 +190,12 @@ class NewRecord:
     """Of a copy: the times that it keeps, whatever is said elsewhere."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A record that was written. What the mask left out is None or empty."""
 
     record_id: str
     vector: Vector | None = None
-    metadata: dict[str, Value] = field(default_factory=dict)
+    metadata: dict[str, Value] = {}
     text: str = ""
     event_time_ns: int | None = None
     expire_time_ns: int | None = None
@@ -369,8 +369,7 @@ class Query:
     """Only ids and scores are wanted: a hit's record then has its id alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
     """A record found."""
 
     record: Record
@@ -380,8 +379,7 @@ class Hit:
     """Smaller is nearer; a float32's value."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
+class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """The hits of one vector, best first; equal scores in order of record id."""
 
     hits: list[Hit]

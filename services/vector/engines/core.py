@@ -164,18 +164,18 @@ class Core:
         self.readers.shutdown()
         await asyncio.to_thread(self.store.close)
 
-    async def _search(self, place: Place, query: Query) -> list[SearchResult]:
+    async def _search(self, place: Place, query: Query, *, aside: bool) -> list[SearchResult]:
         while True:
             async with self.opened.view() as view:
                 row = reads.need_row(view, place, self.now_ns())
                 check_query(query, row.dimension, Metric(row.metric))
                 namespace = self.opened.find(row.namespace)
                 if namespace is not None:
-                    return await self._found(view, row, query, namespace)
+                    return await self._found(view, row, query, namespace, aside=aside)
             await self.opened.load(row.namespace)
 
     async def _found(
-        self, view: View, row: CollectionRow, query: Query, namespace: Namespace
+        self, view: View, row: CollectionRow, query: Query, namespace: Namespace, *, aside: bool
     ) -> list[SearchResult]:
         tables = namespace.tables()
 
@@ -195,7 +195,9 @@ class Core:
         if query.filter is not None and sum(map(len, tables)) > INLINE_ROWS:
             return await self.in_pool(lambda: prepare().run())
         search = prepare()
-        return search.run() if search.cost() <= INLINE_ROWS else await self.in_pool(search.run)
+        if aside or search.cost() > INLINE_ROWS:
+            return await self.in_pool(search.run)
+        return search.run()
 
     async def _commit(self, operation: Callable[[Txn], Change], grows: bool) -> Change:
         change = await self.store.write(lambda txn: _stamped(operation(txn), txn), grows=grows)

@@ -3,20 +3,32 @@
 One call of a graph takes as many queries as there are, in as many threads as there are cores, and
 costs the interpreter little more than one query does. So the more callers there are, the larger the
 batches; a single caller waits for nobody.
+
+A server learns of one call at a time, and of none while a search keeps its event loop. So whoever
+is alone is served there, which is quickest; once two are seen to wait together, searches go aside,
+into a thread, and the loop takes in the next ones meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from services.vector.engines.changes import Place
 from services.vector.model import Query, SearchResult
 
 BATCH_MAX = 64
+_LONE_MIN = 16
+"""After so many searches that none waited beside, the callers are taken for a single one."""
 
-Run = Callable[[Place, Query], Awaitable[list[SearchResult]]]
+
+class Run(Protocol):
+    """Searches."""
+
+    async def __call__(self, place: Place, query: Query, *, aside: bool) -> list[SearchResult]:
+        """One result for each vector; in a thread where `aside` says so, else as it likes."""
 
 
 @dataclass(slots=True)
@@ -37,12 +49,13 @@ class Gatherer:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._lines: dict[Hashable, _Line] = {}
+        self._lone_count = _LONE_MIN
 
     async def search(self, place: Place, query: Query) -> list[SearchResult]:
         """One result for each vector of the query."""
         manner = _manner(query)
         if manner is None:
-            return await self._run(place, query)
+            return await self._run(place, query, aside=False)
         line = self._lines.setdefault((place, manner), _Line())
         mine = _Waiting(query, asyncio.get_running_loop().create_future())
         line.waiting.append(mine)
@@ -54,6 +67,8 @@ class Gatherer:
         while line.waiting:
             batch, line.waiting = line.waiting[:BATCH_MAX], line.waiting[BATCH_MAX:]
             batch = [each for each in batch if not each.future.done()]
+            crowded = len(batch) > 1 or len(self._lines) > 1
+            self._lone_count = 0 if crowded else self._lone_count + 1
             if batch:
                 await self._answer(place, batch)
         del self._lines[key]
@@ -61,7 +76,8 @@ class Gatherer:
     async def _answer(self, place: Place, batch: list[_Waiting]) -> None:
         vectors = [vector for each in batch for vector in each.query.vectors]
         try:
-            results = await self._run(place, replace(batch[0].query, vectors=vectors))
+            query = replace(batch[0].query, vectors=vectors)
+            results = await self._run(place, query, aside=self._lone_count < _LONE_MIN)
         except Exception as error:  # noqa: BLE001  (each caller gets it, or tries alone)
             await self._fail(place, batch, error)
             return

@@ -132,7 +132,7 @@ class Kept:
             if row_filter is not None and not matches(row_filter, metadata):
                 raise restricted_by_row_filter(record_id)
             stored = msgspec.msgpack.decode(encode_metadata(metadata, "set"))
-            found.append(replace(version.record, metadata=stored))
+            found.append(msgspec.structs.replace(version.record, metadata=stored))
         return found
 
     def exchange(self, shadow: Kept, *, now_ns: int, revision: int) -> None:
@@ -180,7 +180,7 @@ def with_prefix(kept: Kept, prefixes: Sequence[str]) -> list[str]:
 
 def masked(record: Record, mask: Mask) -> Record:
     """A record without what nobody asked for."""
-    return replace(
+    return msgspec.structs.replace(
         record,
         vector=record.vector if mask.vector else None,
         metadata=record.metadata if mask.metadata else {},

@@ -175,7 +175,7 @@ class MemoryVectorStorage(MemoryPlaces):
         for record in changed:
             kept.end(record.record_id, now)
             kept.records[record.record_id] = Version(
-                replace(record, revision=revision, ingest_time_ns=now)
+                msgspec.structs.replace(record, revision=revision, ingest_time_ns=now)
             )
         kept.records_revision = revision
         return Deleted(len(changed), revision)
@@ -328,7 +328,9 @@ class MemoryVectorStorage(MemoryPlaces):
             records_revision=revision,
         )
         restored.records = {
-            key: Version(replace(version.record, revision=revision, ingest_time_ns=now))
+            key: Version(
+                msgspec.structs.replace(version.record, revision=revision, ingest_time_ns=now)
+            )
             for key, version in copy.records.items()
         }
         self._kept[place] = restored

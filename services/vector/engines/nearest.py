@@ -38,83 +38,73 @@ _ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """A vector to look for, ready to be compared with rows."""
+class Probes:
+    """Vectors to look for, (b, dimension) each, ready to be compared with rows."""
 
     sent: Floats
-    """As it was sent."""
-    node: Floats
-    """As a graph takes it: of length 1 under cosine."""
-    half: Halves
-    """Upper half of that."""
-    length: float
-    """Euclidean length as sent."""
-    residue: float
-    """How far `node` is from its upper half."""
+    """As they were sent."""
+    nodes: Floats
+    """As a graph takes them: of length 1 under cosine."""
+    halves: Halves
+    """Upper halves of those."""
+    lengths: NDArray[np.float64]
+    """Euclidean lengths as sent, (b,)."""
+    residues: NDArray[np.float64]
+    """How far each node is from its upper half, (b,)."""
+    metric: Metric
+
+    def __len__(self) -> int:
+        return len(self.sent)
 
 
-def probe(vector: Vector, metric: Metric) -> Probe:
-    """Prepare a vector that was checked."""
-    sent = np.ascontiguousarray(vector, np.float32)
-    length = float(np.sqrt(dots(sent[None], sent, "f32")[0]))
-    node = (sent / np.float64(length)).astype(np.float32) if metric is Metric.COSINE else sent
-    half = split(node[None])[0]
-    rest = node - widen(half)[0]
-    residue = float(np.sqrt(dots(rest[None], rest, "f32")[0]))
-    return Probe(sent, node, half[0], length, residue)
+def probes(vectors: Sequence[Vector], metric: Metric) -> Probes:
+    """Prepare vectors that were checked; each comes out the same whatever stands beside it."""
+    sent = np.array(vectors, np.float32)
+    lengths = np.sqrt(dots(sent, sent, "f32"))
+    nodes = sent
+    if metric is Metric.COSINE:
+        nodes = (sent / lengths[:, None]).astype(np.float32)
+    halves = split(nodes)[0]
+    rest = nodes - widen(halves)
+    residues = np.sqrt(dots(rest, rest, "f32"))
+    return Probes(sent, nodes, halves, lengths, residues, metric)
 
 
-def all_rows(table: Table, each: Probe, metric: Metric, visible: Bools, limit: int) -> Int64s:
+def all_rows(table: Table, some: Probes, place: int, visible: Bools, limit: int) -> Int64s:
     """Rows that may be among the `limit` nearest of the visible ones; every row is looked at."""
-    if metric is Metric.MANHATTAN:
+    if some.metric is Metric.MANHATTAN:
         rows: Int64s = np.flatnonzero(visible)
         return rows
-    keys = _keys(table.vectors.products(each.half), table.squares, metric)
+    keys = _keys(table.vectors.products(some.halves[place]), table.squares, some.metric)
     keys[~visible] = -np.inf
-    near = _within(keys, _slack(table.reach, each, metric), limit)
+    near = _within(keys, _slack(table.reach, some, place), limit)
     return near[visible[near]]
 
 
 def some_rows(
-    table: Table, probes: Sequence[Probe], metric: Metric, rows: Int64s, limit: int
+    table: Table, some: Probes, places: Sequence[int], rows: Int64s, limit: int
 ) -> list[Int64s]:
-    """Of some rows those that may be among the `limit` nearest, for each probe."""
-    if len(rows) <= limit or metric is Metric.MANHATTAN:
-        return [rows] * len(probes)
+    """Of some rows those that may be among the `limit` nearest, for each of some probes."""
+    if len(rows) <= limit or some.metric is Metric.MANHATTAN:
+        return [rows] * len(places)
     coarse = table.vectors.coarse(rows)
     squares = None if table.squares is None else table.squares[rows]
     found = []
-    for each in probes:
-        keys = _keys(dots(coarse, each.half, "bf16"), squares, metric)
-        found.append(rows[_within(keys, _slack(table.reach, each, metric), limit)])
+    for place in places:
+        keys = _keys(dots(coarse, some.halves[place], "bf16"), squares, some.metric)
+        found.append(rows[_within(keys, _slack(table.reach, some, place), limit)])
     return found
 
 
-def scores(table: Table, rows: Int64s, each: Probe, metric: Metric) -> Floats:
-    """Scores of rows, computed in float64 and rounded once."""
+def scores(table: Table, rows: Int64s, some: Probes, owners: Int64s) -> Floats:
+    """Scores of rows, row n with probe `owners[n]`, computed in float64 and rounded once."""
     found = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = table.vectors.exact(rows[start : start + _ROWS_AT_ONCE])
-        found[start : start + _ROWS_AT_ONCE] = _compare(part, each.sent, each.length, metric)
+        part = slice(start, start + _ROWS_AT_ONCE)
+        whose = owners[part] if len(some) > 1 else 0
+        exact = table.vectors.exact(rows[part])
+        found[part] = _compare(exact, some.sent[whose], some.lengths[whose], some.metric)
     return found
-
-
-def many_scores(
-    table: Table, rows: Int64s, sent: Floats, lengths: NDArray[np.float64], metric: Metric
-) -> Floats:
-    """Scores of pairs: row n with vector n of `sent`, whose lengths are given."""
-    found = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        place = slice(start, start + _ROWS_AT_ONCE)
-        found[place] = _compare(
-            table.vectors.exact(rows[place]), sent[place], lengths[place], metric
-        )
-    return found
-
-
-def distance(score: float, metric: Metric) -> float:
-    """The distance that belongs to a score; smaller is nearer."""
-    return 1.0 - score if metric is Metric.COSINE else -score
 
 
 def _compare(
@@ -146,14 +136,14 @@ def _keys(
     return products
 
 
-def _slack(reach: Reach, each: Probe, metric: Metric) -> float:
+def _slack(reach: Reach, some: Probes, place: int) -> float:
     """How far two keys may be off together."""
-    length = 1.0 if metric is Metric.COSINE else each.length
-    off = reach.residue * length + (reach.length + reach.residue) * each.residue
-    off += (len(each.half) + 8) * _UNIT * reach.length * length + _TINY
-    if metric is Metric.L2:
+    length = 1.0 if some.metric is Metric.COSINE else float(some.lengths[place])
+    off = reach.residue * length + (reach.length + reach.residue) * float(some.residues[place])
+    off += (some.sent.shape[1] + 8) * _UNIT * reach.length * length + _TINY
+    if some.metric is Metric.L2:
         off = 2 * off + 8 * _UNIT * (reach.length + length) ** 2
-    return 2 * off
+    return float(2 * off)
 
 
 def _within(keys: NDArray[np.float64], slack: float, limit: int) -> Int64s:

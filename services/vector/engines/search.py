@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.common.store import View
 from services.vector.engines import nearest, reads
-from services.vector.engines.nearest import Probe
+from services.vector.engines.nearest import Probes
 from services.vector.engines.visible import Sight
 from services.vector.model import (
     Exactness,
@@ -30,8 +30,9 @@ CANDIDATES_MAX = 4096
 """Nodes asked of a graph; where more would be needed, a scan is quicker."""
 _ROWS_A_NODE = 50
 """Rows that a scan compares while a graph visits one node (measured, 384 numbers)."""
-_SPARE = 4
+_SPARE = 2
 _TABLE_BITS = 40
+_ROW_BITS = (1 << _TABLE_BITS) - 1
 _THREADED_PROBES = 4
 _LIVING_SHARE = 0.999
 
@@ -86,7 +87,11 @@ class Search:
         self._candidates = np.zeros(len(query.vectors), np.int64)
         self._path = SearchPath.SCAN
         self._exact = True
-        self._probes: list[Probe] = []
+        self._probes: Probes
+        self._revision = view.revision()
+        self._indexed_revision = max(
+            (table.revision for table in self._tables if table.graph is not None), default=0
+        )
 
     def cost(self) -> int:
         """What it will take, roughly, in rows looked at."""
@@ -102,7 +107,7 @@ class Search:
         """One result for each vector of the query."""
         if not self._query.vectors:
             return []
-        self._probes = [nearest.probe(each, self._metric) for each in self._query.vectors]
+        self._probes = nearest.probes(self._query.vectors, self._metric)
         parts = [self._part(table) for table in self._tables]
         count = sum(part.count for part in parts)
         if any(part.rows is not None for part in parts):
@@ -162,7 +167,7 @@ class Search:
         self._exact = False
         if self._path is not SearchPath.FALLBACK:
             self._path = max(self._path, SearchPath.GRAPH, key=_RANK.__getitem__)
-        nodes = np.stack([each.node for each in self._probes])
+        nodes = self._probes.nodes
         missing = np.arange(len(self._probes))
         found: list[Int64s] = [np.zeros(0, np.int64)] * len(self._probes)
         count = self._asked(graph, part)
@@ -188,50 +193,40 @@ class Search:
 
     def _compare_all(self, part: _Part, places: Sequence[int]) -> Int64s:
         table, limit = part.table, self._query.limit
-        probes = [self._probes[place] for place in places]
         self._candidates[list(places)] += part.count
         if part.rows is None or len(part.rows) > len(table) // 2:
             visible = part.visible()
-            found = [nearest.all_rows(table, each, self._metric, visible, limit) for each in probes]
+            found = [
+                nearest.all_rows(table, self._probes, place, visible, limit) for place in places
+            ]
         else:
-            found = nearest.some_rows(table, probes, self._metric, part.rows, limit)
+            found = nearest.some_rows(table, self._probes, places, part.rows, limit)
         return _padded(found)
 
     def _scored(self, table: Table, rows: Int64s) -> Floats:
         """Scores of rows, (b, any); -inf where there is none."""
         scores = np.full(rows.shape, -np.inf, np.float32)
-        if len(self._probes) == 1:
-            good = rows[0] >= 0
-            scores[0, good] = nearest.scores(table, rows[0, good], self._probes[0], self._metric)
-            return scores
         good = rows >= 0
         owners = np.nonzero(good)[0]
-        sent = np.stack([each.sent for each in self._probes])
-        lengths = np.array([each.length for each in self._probes])
-        scores[good] = nearest.many_scores(
-            table, rows[good], sent[owners], lengths[owners], self._metric
-        )
+        scores[good] = nearest.scores(table, rows[good], self._probes, owners)
         return scores
 
     def _rank(self, codes: list[Int64s], scores: list[Floats]) -> list[list[tuple[int, float]]]:
         """Code and score of the nearest to each probe, best first, ties by record id."""
         if not codes:
-            return [[] for _ in self._probes]
+            return [[] for _ in range(len(self._probes))]
         limit = self._query.limit
         all_codes, all_scores = np.concatenate(codes, axis=1), np.concatenate(scores, axis=1)
-        order = np.argsort(-all_scores, axis=1, kind="stable")
+        order = np.argsort(-all_scores, axis=1, kind="stable")[:, : limit + 1]
         best = np.take_along_axis(all_scores, order, axis=1)
-        tied = (best[:, 1 : limit + 1] == best[:, : min(limit, best.shape[1] - 1)]).any(axis=1)
+        tied = (best[:, 1:] == best[:, :-1]).any(axis=1).tolist()
+        chosen = np.take_along_axis(all_codes, order[:, :limit], axis=1).tolist()
         ranked = []
-        for place in range(len(self._probes)):
+        for place, pairs in enumerate(map(zip, chosen, best[:, :limit].tolist())):
             if tied[place]:
                 ranked.append(self._by_id(all_codes[place], all_scores[place]))
-                continue
-            chosen = order[place, :limit]
-            pairs = zip(
-                all_codes[place, chosen].tolist(), best[place, :limit].tolist(), strict=True
-            )
-            ranked.append([pair for pair in pairs if pair[0] >= 0])
+            else:
+                ranked.append([pair for pair in pairs if pair[0] >= 0])
         return ranked
 
     def _by_id(self, codes: Int64s, scores: Floats) -> list[tuple[int, float]]:
@@ -248,31 +243,38 @@ class Search:
     ) -> SearchResult:
         least = self._query.score_threshold
         wanted = ranked if least is None else [pair for pair in ranked if pair[1] >= least]
-        indexed = [table.revision for table in self._tables if table.graph is not None]
         return SearchResult(
-            hits=[self._hit(*pair) for pair in wanted],
+            hits=self._hits(wanted),
             exact=self._exact,
-            indexed_revision=max(indexed, default=0),
-            revision=self._view.revision(),
+            indexed_revision=self._indexed_revision,
+            revision=self._revision,
             path=self._path,
             candidate_count=int(self._candidates[place]),
             match_count=match_count,
             complete=len(ranked) >= min(self._query.limit, match_count),
         )
 
-    def _hit(self, code: int, score: float) -> Hit:
-        mask = self._query.mask
+    def _hits(self, ranked: list[tuple[int, float]]) -> list[Hit]:
+        records = map(self._reader(), [code for code, _ in ranked])
+        cosine = self._metric is Metric.COSINE
+        return [
+            Hit(record=record, score=score, distance=1.0 - score if cosine else -score)
+            for record, (_, score) in zip(records, ranked, strict=True)
+        ]
+
+    def _reader(self) -> Callable[[int], Record]:
+        """What makes a record of a code: of what nobody asked for, nothing is read."""
         if self._query.columns:
-            record = Record(record_id=self._record_id(code))
-        elif mask == _NOTHING:
-            record = self._bare(code)
-        else:
-            table, row = self._place(code)
-            record = reads.record(self._view, self._namespace, int(table.labels[row]), mask)
-        return Hit(record=record, score=score, distance=nearest.distance(score, self._metric))
+            return lambda code: Record(record_id=self._record_id(code))
+        return self._bare if self._query.mask == _NOTHING else self._whole
+
+    def _whole(self, code: int) -> Record:
+        table, row = self._place(code)
+        label = int(table.labels[row])
+        return reads.record(self._view, self._namespace, label, self._query.mask)
 
     def _bare(self, code: int) -> Record:
-        """A record whose metadata and text nobody asked for: nothing of it is read."""
+        """A record without its metadata and text."""
         table, row = self._place(code)
         event = NO_TIME if table.event_times_ns is None else int(table.event_times_ns[row])
         return Record(
@@ -282,11 +284,10 @@ class Search:
         )
 
     def _place(self, code: int) -> tuple[Table, int]:
-        return self._tables[code >> _TABLE_BITS], code & ((1 << _TABLE_BITS) - 1)
+        return self._tables[code >> _TABLE_BITS], code & _ROW_BITS
 
     def _record_id(self, code: int) -> str:
-        table, row = self._place(code)
-        return table.record_ids[row]
+        return self._tables[code >> _TABLE_BITS].record_ids[code & _ROW_BITS]
 
 
 _NOTHING = Mask(vector=False, metadata=False, text=False)

@@ -49,11 +49,10 @@ def split(rows: Floats) -> tuple[Halves, Halves]:
 
 
 def join(high: Halves, low: Halves) -> Floats:
-    """The numbers that `split` was given."""
-    bits = high.astype(np.uint32)
-    bits -= low >= _CARRY
-    bits <<= np.uint32(_HALF)
-    bits |= low
+    """The numbers that `split` was given: a lower half that made it round up counts as negative."""
+    bits = high.astype(np.int32)
+    bits <<= _HALF
+    bits += low.view(np.int16)
     return bits.view(np.float32)
 
 

@@ -63,7 +63,7 @@ class RecordIds(Sequence[str]):
 
     def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.uint32]) -> None:
         self._text = memoryview(cast("Any", text))
-        self._ends = ends
+        self._ends = memoryview(cast("Any", ends))  # gives an int, several times as fast as numpy
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -76,8 +76,8 @@ class RecordIds(Sequence[str]):
         """The id of a row."""
         if isinstance(place, slice):
             return [self[row] for row in range(*place.indices(len(self)))]
-        start = int(self._ends[place - 1]) if place else 0
-        return str(self._text[start : int(self._ends[place])], "utf-8")
+        start = self._ends[place - 1] if place else 0
+        return str(self._text[start : self._ends[place]], "utf-8")
 
 
 def pack_ids(record_ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:

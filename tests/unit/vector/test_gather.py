@@ -23,10 +23,12 @@ class Engine:
 
     def __init__(self):
         self.batches = []
+        self.asides = []
 
-    async def run(self, place, asked):
+    async def run(self, place, asked, *, aside):
         """One result for each vector; a negative one is refused."""
         self.batches.append((place[0], len(asked.vectors)))
+        self.asides.append(aside)
         await asyncio.sleep(0.01)
         if any(vector[0] < 0 for vector in asked.vectors):
             raise ServiceError(Reason.VECTOR_ZERO, "negative")
@@ -55,6 +57,22 @@ async def test_each_caller_has_its_own_answer():
     answers = await asyncio.gather(*(found(gatherer, place, query(n)) for place, n in asked))
     assert answers == [f"{place[0]} {n}" for place, n in asked]
     assert sorted(engine.batches) == [("acme", 30), ("globex", 30)]
+
+
+async def test_a_crowd_is_served_aside_and_a_single_caller_is_not():
+    """Two that wait together are a crowd, in one collection or in two; it is not soon forgotten."""
+    engine = Engine()
+    gatherer = Gatherer(engine.run)
+    await found(gatherer, PLACE, query(0))
+    await asyncio.gather(found(gatherer, PLACE, query(1)), found(gatherer, OTHER, query(2)))
+    assert engine.asides == [False, True, True]
+    engine.asides.clear()
+    for number in range(40):
+        await found(gatherer, PLACE, query(number))
+    assert engine.asides[0]
+    assert not engine.asides[-1]
+    await asyncio.gather(found(gatherer, PLACE, query(1)), found(gatherer, PLACE, query(2)))
+    assert engine.asides[-1]
 
 
 async def test_what_asks_otherwise_goes_apart():

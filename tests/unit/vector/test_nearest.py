@@ -76,26 +76,28 @@ def test_no_row_that_is_among_the_nearest_is_left_out(metric, rows, vector, scal
     if len(rows) <= limit or not np.abs(vector).sum() > 0:
         return
     table = table_of(rows, metric)
-    probe = nearest.probe(vector, metric)
+    probes = nearest.probes([vector], metric)
     expected = by_definition(rows, vector, metric)
     worst = np.sort(expected)[-limit]
     must = set(np.flatnonzero(expected > worst).tolist())
     every = np.ones(len(rows), np.bool_)
-    found = nearest.all_rows(table, probe, metric, every, limit)
-    some = nearest.some_rows(table, [probe], metric, np.arange(len(rows)), limit)[0]
+    found = nearest.all_rows(table, probes, 0, every, limit)
+    some = nearest.some_rows(table, probes, [0], np.arange(len(rows)), limit)[0]
     assert must <= set(found.tolist())
     assert must <= set(some.tolist())
-    scores = nearest.scores(table, found, probe, metric)
+    scores = nearest.scores(table, found, probes, np.zeros(len(found), int))
     assert np.allclose(scores, expected[found].astype(np.float32), rtol=2e-6, atol=1e-6)
 
 
 def test_a_row_scores_the_same_whatever_stands_beside_it():
-    """So equal vectors tie, alone and among others."""
+    """So equal vectors tie: alone and among other rows, alone and among other queries."""
     rng = np.random.default_rng(3)
     rows = rng.normal(size=(50, DIMENSION)).astype(np.float32)
     rows[7] = rows[31]
-    table, probe = table_of(rows, Metric.COSINE), nearest.probe(rows[0], Metric.COSINE)
-    together = nearest.scores(table, np.arange(50), probe, Metric.COSINE)
-    alone = [nearest.scores(table, np.array([n]), probe, Metric.COSINE)[0] for n in range(50)]
-    assert together.tolist() == [float(score) for score in alone]
+    table, owners = table_of(rows, Metric.COSINE), np.zeros(50, int)
+    one, several = (nearest.probes(rows[:count], Metric.COSINE) for count in (1, 9))
+    together = nearest.scores(table, np.arange(50), one, owners)
+    among = nearest.scores(table, np.arange(50), several, owners)
+    alone = [nearest.scores(table, np.array([n]), one, owners[:1])[0] for n in range(50)]
+    assert together.tolist() == among.tolist() == [float(score) for score in alone]
     assert together[7] == together[31]
