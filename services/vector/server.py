@@ -37,6 +37,7 @@ from services.vector.engines import open_engine
 from services.vector.rag import Rag
 from services.vector.reembed import Reembedder
 from services.vector.retrieval import Retriever
+from services.vector.segments.footprint import share_heap
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
 from services.vector.servicers.vector_admin import VectorAdminServicer
@@ -55,6 +56,7 @@ RAG_SERVICE = "llmspell.v1.RagService"
 
 async def build(settings: Settings) -> Parts:
     """Open the store, which recovers by itself, and prepare to serve."""
+    share_heap()
     sys.setswitchinterval(_SWITCH_S)
     mine = settings.vector
     clock, counts = SystemClock(), Counts()

@@ -16,10 +16,9 @@ from services.common.clock import Clock
 from services.common.limits import MIB
 from services.common.store import Store
 from services.vector.checks import check_records
-from services.vector.engines import footprint, layout, migrations, reads, sweeping, writes
+from services.vector.engines import layout, migrations, reads, sweeping, writes
 from services.vector.engines.core import Core, Searches
 from services.vector.engines.embedded_places import EmbeddedPlaces
-from services.vector.engines.footprint import MAPPED_BYTES_MAX
 from services.vector.engines.layout import CollectionRow
 from services.vector.engines.lexicon import Lexicon
 from services.vector.engines.opened import IDLE_S
@@ -42,6 +41,8 @@ from services.vector.model import (
     Stats,
     Upserted,
 )
+from services.vector.segments import footprint
+from services.vector.segments.footprint import MAPPED_BYTES_MAX, OWN_GROWTH_BYTES
 from services.vector.setting_checks import (
     check_metadata_change,
 )
@@ -95,6 +96,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         super().__init__(core)
         self._lexicon = Lexicon(core)
         self._mapped_at_start = footprint.mapped_bytes()
+        self._own_bytes = footprint.own_bytes()
 
     async def upsert(
         self,
@@ -312,7 +314,11 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         beside = self._core.opened.mapped_bytes() + MAPPED_BYTES_MAX
         if footprint.mapped_bytes() - self._mapped_at_start > beside:
             footprint.unmap(self._core.store.path)
-            self._core.opened.unmap()
+        own = footprint.own_bytes()
+        if own > self._own_bytes + OWN_GROWTH_BYTES:
+            footprint.give_back()
+            own = self._own_bytes = footprint.own_bytes()
+        self._own_bytes = min(own, self._own_bytes)
 
     async def ready(self) -> bool:
         """Until it is closed. Graphs need not be ready: a scan answers in their place."""

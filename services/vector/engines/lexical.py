@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import tantivy
 
-from services.vector.engines.footprint import give_back
+from services.vector.segments.footprint import give_back
 
 _LABEL, _WORDS, _EXACT = "label", "words", "exact"
 _HEAP_BYTES = 15_000_000

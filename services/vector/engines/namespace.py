@@ -18,12 +18,12 @@ from services.common.store import View
 from services.vector.engines import layout, postings
 from services.vector.engines.building import BuildFailedError
 from services.vector.engines.changes import Edit
-from services.vector.engines.footprint import give_back
 from services.vector.engines.layout import CollectionRow, NamespaceRow
 from services.vector.engines.sealing import Merge, Sealing
 from services.vector.engines.tail import Arrivals, Tail
 from services.vector.model import Metric
 from services.vector.segments.container import FileRefusedError
+from services.vector.segments.footprint import give_back
 from services.vector.segments.rows import NEVER, NO_TIME, Int64s, Table, history_count
 from services.vector.segments.segment import Segment, open_segment
 

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from services.common.store import Store, View
-from services.vector.engines import footprint, reads
+from services.vector.engines import reads
 from services.vector.engines.changes import Change, Edit
-from services.vector.engines.footprint import give_back
 from services.vector.engines.namespace import Namespace
 from services.vector.engines.sealing import Sealing
+from services.vector.segments.footprint import give_back
 
 _log = logging.getLogger(__name__)
 
@@ -136,12 +136,6 @@ class Opened:
     def mapped_bytes(self) -> int:
         """What graphs need of their files."""
         return sum(namespace.mapped_bytes() for namespace in self._namespaces.values())
-
-    def unmap(self) -> None:
-        """Drop what searches look at for their candidates alone."""
-        for namespace in self._namespaces.values():
-            for segment in namespace.segments.values():
-                footprint.unmap_array(segment.table().vectors.low)
 
     def size_bytes(self) -> int:
         """Memory that open namespaces take."""

@@ -129,7 +129,7 @@ class Sealing:
     def _job(self, namespace: int, row: NamespaceRow, source: Path, target: Path) -> Job:
         m, ef_construction, _, quantization = row.hnsw
         return Job(
-            sources=[str(source)],
+            source=str(source),
             target=str(target),
             namespace=namespace,
             dimension=row.dimension,

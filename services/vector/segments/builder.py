@@ -13,7 +13,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from services.vector.segments.graph import (
     as_nodes,
     new_index,
 )
+from services.vector.segments.links import unreached
 from services.vector.segments.rows import Floats, Halves, dots, split, widen
 from services.vector.segments.segment import Manifest, node_vectors
 
@@ -41,16 +42,16 @@ _AT_ONCE = 8192
 _ALONE_MAX = 4096
 """Rows that one thread adds as soon as two could."""
 
+_ROUNDS = 3
 _LOST_SHARE = 50
-"""Where more than one row in so many is not found, rows look alike to the graph: none is lost."""
+"""Where more than one row in so many cannot be reached, rows look alike, and no round helps."""
 
-_COLUMNS = ("labels", "ingest", "event", "expire", "members", "squares")
 _NICE = 5
 _PR_SET_PDEATHSIG = 1
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """Head of a file of rows that are to become part of a segment."""
+    """Head of a file of rows that are to become a segment."""
 
     length: float
     residue: float
@@ -60,8 +61,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What to build."""
 
-    sources: list[str]
-    """Files of rows; their labels do not overlap."""
+    source: str
+    """A file of rows, each label once."""
     target: str
     namespace: int
     dimension: int
@@ -101,8 +102,8 @@ def build(job: Job) -> str:
     Raises:
         OSError, FileRefusedError: nothing was left behind.
     """
-    heads, columns = _gather(job.sources)
-    length = max(head.length for head in heads)
+    head, columns = _gather(Path(job.source))
+    length = head.length
     hnsw = Hnsw(m=job.m, ef_construction=job.ef_construction, quantization=job.quantization)
     high: Halves = columns.pop("high")
     scale = _scale(high, job, length)
@@ -110,9 +111,7 @@ def build(job: Job) -> str:
     threads = job.threads if len(high) > _ALONE_MAX else 1
     for keys, nodes in _nodes(high, job, length, scale):
         index.add(keys, nodes, threads=threads)
-    if threads > 1:
-        _reconnect(index, high, job, length, scale)
-    graph = np.frombuffer(index.save() or b"", np.uint8)
+    graph = _connected(index, high, job, length, scale)
     del index
     manifest = Manifest(
         namespace=job.namespace,
@@ -124,9 +123,9 @@ def build(job: Job) -> str:
         quantization=job.quantization,
         usearch=usearch.__version__,
         length=length,
-        residue=max(head.residue for head in heads),
+        residue=head.residue,
         scale=scale,
-        revision=max(head.revision for head in heads),
+        revision=head.revision,
         recalls=_measure(graph, high, job, hnsw, scale),
     )
     columns |= {"graph": graph, **_vectors_of(graph, high, job)}
@@ -143,24 +142,23 @@ def _nodes(
         yield keys, as_nodes(rows, job.metric, length=length, scale=scale)
 
 
-def _reconnect(index: Any, high: Halves, job: Job, length: float, scale: float) -> None:
-    """Add again, one by one, what no search reaches.
+def _connected(
+    index: Any, high: Halves, job: Job, length: float, scale: float
+) -> NDArray[np.uint8]:
+    """What usearch saves, once each row that no link led to was added again, alone.
 
     Nodes that usearch adds at the same moment do not see each other, and of some that way no link
     to them is left: with two threads 3 of 20,000, with one none (usearch 2.26).
     """
-    index.expansion_search = WIDTHS[0]
-    parts = []
-    for keys, nodes in _nodes(high, job, length, scale):
-        found = index.search(nodes, 1, threads=job.threads).keys[:, 0]
-        apart = np.flatnonzero(found != keys)
-        same = (high[found[apart]] == high[keys[apart]]).all(axis=1)
-        parts.append(keys[apart[~same]])
-    lost = np.concatenate(parts)
-    if 0 < len(lost) <= len(high) // _LOST_SHARE:
+    for _ in range(_ROUNDS):
+        graph = np.frombuffer(index.save(), np.uint8)
+        lost = unreached(graph)
+        if not 0 < len(lost) <= len(high) // _LOST_SHARE:
+            return graph
         index.remove(lost)
         nodes = as_nodes(widen(high[lost]), job.metric, length=length, scale=scale)
         index.add(lost, nodes, threads=1)
+    return np.frombuffer(index.save(), np.uint8)
 
 
 def _scale(high: Halves, job: Job, length: float) -> float:
@@ -175,33 +173,19 @@ def _scale(high: Halves, job: Job, length: float) -> float:
     return 1.0 / largest if largest else 1.0
 
 
-def _gather(sources: Sequence[str]) -> tuple[list[Rows], dict[str, NDArray[Any]]]:
-    """The rows of all sources, in the order of their labels."""
-    files = [container.read(Path(source)) for source in sources]
-    order = np.argsort(np.concatenate([file.arrays["labels"] for file in files]), kind="stable")
-    columns = {}
-    for name in (*_COLUMNS, "high", "low"):
-        if all(name in file.arrays for file in files):
-            columns[name] = np.concatenate([file.arrays[name] for file in files])[order]
-    ids = [_ids(file.arrays) for file in files]
-    joined = [ids[file][row] for file, row in _places(files, order)]
-    columns["ids"] = np.frombuffer(b"".join(joined), np.uint8)
-    columns["id_ends"] = np.cumsum([len(part) for part in joined], dtype=np.uint32)
-    return [file.head_as(Rows) for file in files], columns
-
-
-def _places(
-    files: Sequence[container.Container], order: NDArray[np.int64]
-) -> Sequence[tuple[int, int]]:
-    counts = [len(file.arrays["labels"]) for file in files]
-    owners = np.repeat(np.arange(len(files)), counts)[order]
-    rows = np.concatenate([np.arange(count) for count in counts])[order]
-    return list(zip(owners.tolist(), rows.tolist(), strict=True))
-
-
-def _ids(arrays: Any) -> list[bytes]:
-    text, ends = memoryview(arrays["ids"]), arrays["id_ends"].tolist()
-    return [bytes(text[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+def _gather(source: Path) -> tuple[Rows, dict[str, NDArray[Any]]]:
+    """The rows of a file, in the order of their labels."""
+    file = container.read(source)
+    columns, order = dict(file.arrays), np.argsort(file.arrays["labels"], kind="stable")
+    if (order[1:] > order[:-1]).all():
+        return file.head_as(Rows), columns
+    text, ends = columns["ids"], columns["id_ends"]
+    starts = np.concatenate([[0], ends[:-1]])
+    parts = [text[starts[row] : ends[row]] for row in order.tolist()]
+    columns = {name: array[order] for name, array in columns.items() if name != "ids"}
+    columns["ids"] = np.concatenate(parts)
+    columns["id_ends"] = np.cumsum([len(part) for part in parts], dtype=np.uint32)
+    return file.head_as(Rows), columns
 
 
 def _vectors_of(graph: NDArray[np.uint8], high: Halves, job: Job) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -20,12 +21,15 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from services.common import failpoints
+from services.vector.segments.footprint import unmap_array
 
 _MAGIC = b"LLMSPSG2"
 _DIGEST_BYTES = 32
 _LENGTH = struct.Struct("<I")
 _ALIGNED = 64
 _READ_BYTES = 4 << 20
+_FEW_ROWS = 1024
+"""Reading each by itself takes as long as looking at 20 times as many through a mapping."""
 
 Head = TypeVar("Head", bound=msgspec.Struct)
 
@@ -40,6 +44,39 @@ class _Index(msgspec.Struct, forbid_unknown_fields=True):
     """Offset behind the index, bytes, dtype, shape."""
 
 
+class _Descriptor:
+    """An open file, closed with whatever holds this last."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it could not be opened
+            os.close(self.number)
+
+
+class StoredRows:
+    """Rows of an array of a file, (n, any), that are read when they are wanted.
+
+    A page that is looked at through a mapping stays in memory, and 15 around it: of rows that are
+    wanted here and there, soon all would.
+    """
+
+    def __init__(self, file: _Descriptor, array: NDArray[Any], offset: int) -> None:
+        self.nbytes = array.nbytes
+        self._file, self._array, self._offset = file, array, offset
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Copies of some rows, in their order."""
+        if len(rows) > _FEW_ROWS:
+            found: NDArray[Any] = self._array[rows]
+            unmap_array(self._array)
+            return found
+        read, number, size = os.pread, self._file.number, self._array.strides[0]
+        parts = [read(number, size, self._offset + row * size) for row in rows.tolist()]
+        return np.frombuffer(b"".join(parts), self._array.dtype).reshape(-1, self._array.shape[1])
+
+
 @dataclass(frozen=True)
 class Container:
     """An open file. Its arrays are views of the mapped file."""
@@ -48,6 +85,12 @@ class Container:
     arrays: Mapping[str, NDArray[Any]]
     digest: str
     size_bytes: int
+    _offsets: Mapping[str, int]
+    _file: _Descriptor
+
+    def stored(self, name: str) -> StoredRows:
+        """An array, to be read row by row."""
+        return StoredRows(self._file, self.arrays[name], self._offsets[name])
 
     def head_as(self, kind: type[Head]) -> Head:
         """The head.
@@ -99,9 +142,10 @@ def read(path: Path, digest: str | None = None) -> Container:
         FileRefusedError: where it is missing, damaged, or another one.
     """
     try:
-        with path.open("rb") as file:
+        opened = _Descriptor(path)
+        with os.fdopen(opened.number, "rb", closefd=False) as file:
             told, fits = _checked(file)
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        content = memoryview(mmap.mmap(opened.number, 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is empty"
         raise FileRefusedError(f"it cannot be read: {why}") from None
@@ -116,11 +160,13 @@ def read(path: Path, digest: str | None = None) -> Container:
         index = msgspec.json.decode(body[4 : 4 + length], type=_Index)
     except msgspec.DecodeError:
         raise FileRefusedError("another release wrote it") from None
+    places = index.arrays.items()
+    offsets = {name: start + offset for name, (offset, *_) in places}
     arrays = {
-        name: np.frombuffer(content, dtype, _count(shape), start + offset).reshape(shape)
-        for name, (offset, _, dtype, shape) in index.arrays.items()
+        name: np.frombuffer(content, dtype, _count(shape), offsets[name]).reshape(shape)
+        for name, (_, _, dtype, shape) in places
     }
-    return Container(bytes(index.head), arrays, told.hex(), len(content))
+    return Container(bytes(index.head), arrays, told.hex(), len(content), offsets, opened)
 
 
 def _count(shape: list[int]) -> int:

@@ -29,8 +29,8 @@ MEASURED_AT = 10
 _OVERSAMPLING = {Quantization.BF16: 1, Quantization.I8: 4}
 
 
-def new_index(dimension: int, metric: Metric, hnsw: Hnsw) -> Index:
-    """An empty graph for rows of a metric."""
+def new_index(dimension: int, metric: Metric, hnsw: Hnsw, *, grows: bool = True) -> Index:
+    """An empty graph for rows of a metric; without `grows` to be searched only, in less memory."""
     return Index(
         ndim=dimension + (metric is Metric.DOT),
         metric="ip" if metric is Metric.COSINE else "l2sq",
@@ -38,6 +38,7 @@ def new_index(dimension: int, metric: Metric, hnsw: Hnsw) -> Index:
         connectivity=hnsw.m,
         expansion_add=hnsw.ef_construction,
         expansion_search=EF_MIN,
+        enable_key_lookups=grows,
     )
 
 
@@ -82,7 +83,7 @@ class Graph:
         self._recalls = recalls
         self._oversampling = _OVERSAMPLING[hnsw.quantization]
         self._buffer = buffer
-        self._index = new_index(dimension, metric, hnsw)
+        self._index = new_index(dimension, metric, hnsw, grows=False)
         self._index.view(memoryview(cast("Any", buffer)))
         self._lock = threading.Lock()
 

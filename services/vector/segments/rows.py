@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from services.vector.model import Metric
 
 if TYPE_CHECKING:
+    from services.vector.segments.container import StoredRows
     from services.vector.segments.graph import Graph
 
 Floats = NDArray[np.float32]
@@ -78,7 +79,7 @@ class Vectors:
     """The vectors of a table, (n, dimension), of length 1 under cosine."""
 
     high: Halves
-    low: Halves
+    low: Halves | StoredRows
     slots: NDArray[np.int32] | None = None
     """Where each row's upper half stands in `high`; None: in order."""
 

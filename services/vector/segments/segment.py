@@ -7,7 +7,7 @@ store instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, overload
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from services.vector.model import Hnsw, Metric, Quantization
 from services.vector.segments import container
-from services.vector.segments.container import FileRefusedError
+from services.vector.segments.container import Container, FileRefusedError
 from services.vector.segments.graph import Graph
 from services.vector.segments.rows import (
     NEVER,
@@ -151,7 +151,7 @@ def open_segment(path: Path, digest: str, *, namespace: int, dimension: int) -> 
         raise FileRefusedError("it does not hold the nodes that it names")
     labels = arrays["labels"]
     table = Table(
-        vectors=_vectors(arrays["graph"], arrays, dimension, manifest),
+        vectors=_vectors(file, dimension, manifest),
         reach=Reach(manifest.length, manifest.residue),
         labels=labels,
         record_ids=RecordIds(arrays["ids"], arrays["id_ends"]),
@@ -181,14 +181,10 @@ def node_vectors(graph: NDArray[np.uint8], rows: int, columns: int) -> Halves:
     return graph[_HEADER_BYTES : _HEADER_BYTES + size].view(np.uint16).reshape(rows, columns)
 
 
-def _vectors(
-    graph: NDArray[np.uint8],
-    arrays: Mapping[str, NDArray[Any]],
-    dimension: int,
-    manifest: Manifest,
-) -> Vectors:
+def _vectors(file: Container, dimension: int, manifest: Manifest) -> Vectors:
+    arrays, low = file.arrays, file.stored("low")
     if "slots" not in arrays:
-        return Vectors(arrays["high"], arrays["low"])
+        return Vectors(arrays["high"], low)
     columns = dimension + (manifest.metric is Metric.DOT)
-    nodes = node_vectors(graph, manifest.rows, columns)[:, :dimension]
-    return Vectors(nodes, arrays["low"], arrays["slots"])
+    nodes = node_vectors(arrays["graph"], manifest.rows, columns)[:, :dimension]
+    return Vectors(nodes, low, arrays["slots"])

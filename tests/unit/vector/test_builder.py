@@ -3,19 +3,21 @@
 import os
 
 import numpy as np
+import pytest
 
 from services.vector.model import Hnsw, Metric, Quantization
-from services.vector.segments import builder
+from services.vector.segments import builder, links
+from services.vector.segments.container import FileRefusedError
 from services.vector.segments.graph import as_nodes, new_index
 from services.vector.segments.rows import split, widen
 
 ROWS, DIMENSION = 6_000, 16
 
 
-def unreached(index, nodes):
-    """How many nodes a wide search for themselves does not find."""
+def unfound(index, nodes):
+    """The nodes that a wide search for themselves does not find."""
     index.expansion_search = 512
-    return int((index.search(nodes, 1).keys[:, 0] != np.arange(len(nodes))).sum())
+    return np.flatnonzero(index.search(nodes, 1).keys[:, 0] != np.arange(len(nodes))).tolist()
 
 
 def test_every_row_is_reached():
@@ -24,7 +26,7 @@ def test_every_row_is_reached():
     high = split(rows)[0]
     length = float(np.linalg.norm(rows, axis=1).max())
     job = builder.Job(
-        sources=[],
+        source="",
         target="",
         namespace=1,
         dimension=DIMENSION,
@@ -37,6 +39,32 @@ def test_every_row_is_reached():
     index = new_index(DIMENSION, job.metric, Hnsw(m=16, ef_construction=64))
     nodes = as_nodes(widen(high), job.metric, length=length, scale=1.0)
     index.add(np.arange(ROWS, dtype=np.uint64), nodes, threads=job.threads)
-    builder._reconnect(index, high, job, length, 1.0)
+    saved = builder._connected(index, high, job, length, 1.0)
     assert len(index) == ROWS
-    assert unreached(index, nodes) == 0
+    assert links.unreached(saved).tolist() == []
+    assert unfound(index, nodes) == []
+
+
+def test_a_row_that_no_link_leads_to_is_named():
+    """Here all links to one are bent back to where they come from."""
+    rows = np.random.default_rng(7).normal(size=(500, DIMENSION)).astype(np.float32)
+    index = new_index(DIMENSION, Metric.COSINE, Hnsw(m=16, ef_construction=64))
+    index.add(np.arange(1000, 1500, dtype=np.uint64), rows, threads=1)
+    saved = index.save()
+    assert links.unreached(np.frombuffer(saved, np.uint8)).tolist() == []
+    keys, near, entry = links._bottom(np.frombuffer(saved, np.uint8))
+    lost = (entry + 1) % len(rows)
+    for place, row in enumerate(near):
+        told = row[row >= 0].astype(np.uint32)
+        bent = np.where(told == lost, np.uint32(place), told)
+        saved = saved.replace(told.tobytes(), bent.tobytes())
+    assert links.unreached(np.frombuffer(saved, np.uint8)).tolist() == [keys[lost]]
+
+
+def test_links_of_another_layout_are_refused():
+    """What is shorter, or counts otherwise, is not read as if it fitted."""
+    index = new_index(DIMENSION, Metric.COSINE, Hnsw(m=16, ef_construction=64))
+    index.add(np.arange(50, dtype=np.uint64), np.eye(50, DIMENSION, dtype=np.float32) + 1)
+    saved = np.frombuffer(index.save(), np.uint8)
+    with pytest.raises(FileRefusedError):
+        links.unreached(saved[:-1])

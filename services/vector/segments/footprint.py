@@ -11,10 +11,23 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-MAPPED_BYTES_MAX = 64 * 1024**2
+OWN_GROWTH_BYTES = 4 * 1024**2
+"""What memory may grow before it is seen to what of it is free: a millisecond or two."""
+MAPPED_BYTES_MAX = 16 * 1024**2
 """Of a store's file that stay mapped; more is unmapped, and read again from the kernel's cache."""
 
 _MADV_DONTNEED = 4
+_M_ARENA_MAX = -8
+
+
+def share_heap() -> None:
+    """Have all threads take memory from one heap, where the C library knows how.
+
+    Only of the first heap is the free end given back, and after an import each thread's own keeps
+    some. To be called before there are threads.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
@@ -25,8 +38,19 @@ def give_back() -> None:
 
 def mapped_bytes() -> int:
     """Bytes of files that are mapped and in memory, all together."""
-    shared = Path("/proc/self/statm").read_text("ascii").split()[2]
-    return int(shared) * mmap.PAGESIZE
+    return _resident()[1]
+
+
+def own_bytes() -> int:
+    """Bytes of memory that are no file's."""
+    whole, mapped = _resident()
+    return whole - mapped
+
+
+def _resident() -> tuple[int, int]:
+    """All, and the files' part of it (proc_pid_statm)."""
+    told = Path("/proc/self/statm").read_text("ascii").split()
+    return int(told[1]) * mmap.PAGESIZE, int(told[2]) * mmap.PAGESIZE
 
 
 def unmap(folder: Path) -> None:

@@ -1,0 +1,76 @@
+"""The links of a saved graph, to see which nodes no search can come to.
+
+usearch has no call that shows links; this reads what it writes (2.26: `save_to_stream` in its
+`index_dense.hpp` and `index.hpp`). After rows, bytes a row and the vectors come 64 bytes of head,
+then five numbers of 64 bits (size, links a node above and at the bottom, highest level, entry),
+the level of each node in 16 bits, and the nodes: key (64), level (16), and for each level, from
+the bottom up, a count and as many places for slots as there may be links (32 each).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.vector.segments.container import FileRefusedError
+from services.vector.segments.rows import Int64s
+
+Keys = NDArray[np.uint64]
+
+_MATRIX = struct.Struct("<II")
+_DENSE_HEAD_BYTES = 64
+_HEAD = struct.Struct("<5Q")
+_KEY_BYTES, _LEVEL_BYTES, _SLOT_BYTES = 8, 2, 4
+_AT_ONCE = 65_536
+
+
+def unreached(graph: NDArray[np.uint8]) -> Keys:
+    """Keys of the nodes that no path of links leads to from the entry, at the bottom level.
+
+    Raises:
+        FileRefusedError: where another usearch wrote it.
+    """
+    keys, links, entry = _bottom(graph)
+    seen = np.zeros(len(keys), np.bool_)
+    seen[entry] = True
+    front = np.array([entry])
+    while len(front):
+        near = np.unique(links[front])
+        near = near[near >= 0]
+        front = near[~seen[near]]
+        seen[front] = True
+    return keys[~seen]
+
+
+def _bottom(graph: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.int32], int]:
+    """Keys (n,), links at the bottom level (n, any; -1 for none), and the entry's slot."""
+    content = memoryview(cast("Any", graph))
+    rows, size = _MATRIX.unpack_from(content)
+    start = _MATRIX.size + rows * size + _DENSE_HEAD_BYTES
+    count, above, below, _, entry = _HEAD.unpack_from(content, start)
+    levels_at = start + _HEAD.size
+    nodes_at = levels_at + _LEVEL_BYTES * count
+    levels = graph[levels_at:nodes_at].view(np.int16).astype(np.int64)
+    head = _KEY_BYTES + _LEVEL_BYTES
+    sizes = head + _SLOT_BYTES * (1 + below) + levels * _SLOT_BYTES * (1 + above)
+    if count != rows or entry >= count or nodes_at + sizes.sum() != len(graph):
+        raise FileRefusedError("its links are not where they should be")
+    places = np.cumsum(sizes) - sizes
+    nodes = graph[nodes_at:]
+    keys = _columns(nodes, places, _KEY_BYTES).view(np.uint64)[:, 0]
+    tape = _columns(nodes, places + head, _SLOT_BYTES * (1 + below)).view(np.uint32)
+    links = tape[:, 1:].astype(np.int32)
+    links[np.arange(below) >= tape[:, :1]] = -1
+    return keys, links, entry
+
+
+def _columns(nodes: NDArray[np.uint8], places: Int64s, width: int) -> NDArray[np.uint8]:
+    """So many bytes from each place on, (n, width)."""
+    found = np.empty((len(places), width), np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(nodes, width)
+    for start in range(0, len(places), _AT_ONCE):
+        found[start : start + _AT_ONCE] = windows[places[start : start + _AT_ONCE]]
+    return found
