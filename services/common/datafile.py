@@ -6,6 +6,7 @@ missing is quietly made anew. Both are looked at here before LMDB is.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -35,6 +36,8 @@ _ROOM_BYTES = 64 * 1024
 _MAGIC = b"\xde\xc0\xef\xbe"
 _META_OFFSET = 16
 _META_BYTES = 136
+_BY_SYSTEM = (OSError, lmdb.ReadonlyError, lmdb.LockError, lmdb.DiskError, lmdb.MemoryError)
+_SYSTEM_SAYS = tuple(os.strerror(number) for number in errno.errorcode if number != errno.EINVAL)
 
 
 class Folder:
@@ -60,10 +63,8 @@ class Folder:
         shutil.rmtree(self.path / _ASIDE, ignore_errors=True)
         try:
             env = _open(self.path, sync=sync, databases=databases)
-        except (lmdb.ReadonlyError, lmdb.LockError, lmdb.DiskError, OSError) as error:
-            raise not_writable(self.path, error) from error
-        except lmdb.Error as error:
-            raise damaged(self.path, str(error)) from error
+        except (lmdb.Error, OSError) as error:
+            raise unusable(self.path, error) from error
         env.reader_check()
         return env
 
@@ -215,6 +216,17 @@ def _meta_page(head: bytes) -> tuple[int, int, int] | None:
     page_bytes = struct.unpack_from("<I", body, 24)[0]
     last_page, transaction = struct.unpack_from("<QQ", body, 120)
     return transaction, last_page, page_bytes
+
+
+def unusable(path: Path, error: Exception) -> ServiceError:
+    """Why a file could not be opened: the system refused, or what is in it makes no sense.
+
+    Most of what the system says LMDB passes on in words only. Such a file may be whole, and nobody
+    should put a backup in its place.
+    """
+    if isinstance(error, _BY_SYSTEM) or str(error).endswith(_SYSTEM_SAYS):
+        return not_writable(path, error)
+    return damaged(path, str(error))
 
 
 def damaged(path: Path, why: str) -> ServiceError:

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from services.common import failpoints
-from services.common.datafile import Folder, damaged
+from services.common.datafile import Folder, damaged, unusable
 from services.common.errors import Reason, ServiceError
 from services.common.view import META, Schema, Txn, View
 
@@ -214,7 +214,7 @@ class Store:
             self._opened = _Opened(env, self._databases_of(env))
             self._prepare(schema)
         except lmdb.Error as error:
-            raise _full() if _is_full(error) else damaged(self.path, str(error)) from error
+            raise _full() if _is_full(error) else unusable(self.path, error) from error
         self._folder.mark_created()
 
     def _databases_of(self, env: Any) -> dict[str, Any]:

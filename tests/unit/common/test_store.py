@@ -550,6 +550,8 @@ def test_no_room_to_begin(path, monkeypatch):
     [
         (lmdb.ReadonlyError("x"), Reason.STORE_NOT_WRITABLE),
         (OSError(errno.EACCES, "x"), Reason.STORE_NOT_WRITABLE),
+        (lmdb.Error("x: Input/output error"), Reason.STORE_NOT_WRITABLE),
+        (lmdb.MemoryError("x"), Reason.STORE_NOT_WRITABLE),
         (lmdb.CorruptedError("x"), Reason.RECORD_CORRUPT),
     ],
 )
