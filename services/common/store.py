@@ -351,12 +351,21 @@ class Store:
 
     def _fail(self, group: list[_Waiting], error: Exception) -> None:
         """Nothing of the group was kept: say so, and end the process unless room was the matter."""
-        if _is_full(error) or (_is_io_error(error) and self._folder.is_full()):
+        full = _is_full(error) or (_is_io_error(error) and self._folder.is_full())
+        if full and self._is_usable():
             self._refuse(group, _full)
             return
         self._failed = True
         self._refuse(group, _not_flushed)
         self._on_fatal(f"commit failed: {error}")
+
+    def _is_usable(self) -> bool:
+        """LMDB serves no more reads once it could not write a header page, for want of room too."""
+        try:
+            self._env.begin().abort()
+        except lmdb.PanicError:
+            return False
+        return True
 
     def _refuse(self, group: list[_Waiting], error: Callable[[], ServiceError]) -> None:
         for waiting in group:
