@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 
+from services.common.errors import ServiceError
 from services.common.store import Txn
 from services.vector.engines import layout, places, postings, reads
 from services.vector.engines.changes import Change, Gone
@@ -11,12 +14,17 @@ from services.vector.engines.core import Core
 from services.vector.engines.layout import OWN, CollectionRow
 from services.vector.model import Isolation
 
+_log = logging.getLogger(__name__)
+
 _PUT_ASIDE_MAX = 20_000
 """Rows that move in one step; a collection that has grown past this at once stays where it is."""
 
 
 async def promote(core: Core, tenant: str, scope: str, collection_id: str) -> None:
-    """Move a collection of a hybrid tenant once it has more records than need no graph."""
+    """Move a collection of a hybrid tenant once it has more records than need no graph.
+
+    The write that made it grow is done, whatever comes of this; the next one tries again.
+    """
     place = (tenant, scope, collection_id)
     with core.store.read() as view:
         row = reads.row(view, place, core.now_ns())
@@ -24,7 +32,11 @@ async def promote(core: Core, tenant: str, scope: str, collection_id: str) -> No
             return
         if reads.isolation(view, tenant) is not Isolation.HYBRID:
             return
-    await core.write(lambda txn: _move(txn, layout.collection_key(*place), core.exact_threshold))
+    key = layout.collection_key(*place)
+    try:
+        await core.write(lambda txn: _move(txn, key, core.exact_threshold))
+    except ServiceError as error:
+        _log.warning("a collection stays among shared rows: %s", error.message)
 
 
 def _has_grown(row: CollectionRow, threshold: int) -> bool:
