@@ -307,6 +307,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         self._core.opened.rest()
         self._lexicon.rest()
         self._trim()
+        await self._snapshots.drop_half_restored()
         return await sweeping.sweep(self._core, limit)
 
     def _trim(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from services.vector.refusals import snapshot_not_found
 from services.vector.segments import container
 from services.vector.segments.container import FileRefusedError
 
+_log = logging.getLogger(__name__)
+
 RESTORING = "~restore~"
 """What the ids of collections begin with that are being restored."""
 _AT_ONCE = 1000
@@ -46,6 +49,7 @@ class Snapshots:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._folder = core.store.path / "snapshots"
+        self._half_restored = self._clean()
 
     async def create(self, place: Place) -> SnapshotInfo:
         """Keep a copy of a collection as it is now."""
@@ -101,7 +105,7 @@ class Snapshots:
         key = layout.snapshot_key(tenant, snapshot_id)
         removed = await self._core.store.write(lambda txn: txn.delete(layout.SNAPSHOTS, key))
         if removed:
-            self._path(snapshot_id).unlink(missing_ok=True)
+            self._remove(self._path(snapshot_id))
         return int(removed)
 
     async def purge(self, tenant: str) -> None:
@@ -109,20 +113,31 @@ class Snapshots:
         for each in self.list(tenant, None):
             await self.delete(tenant, each.snapshot_id)
 
-    async def clean(self) -> None:
-        """Remove what a crash left: files that nothing registers, and half restored collections."""
+    async def drop_half_restored(self) -> None:
+        """Remove what a crash left of restores."""
+        while self._half_restored:
+            await self._drop(self._half_restored.pop())
+
+    def _clean(self) -> set[Place]:
+        """Remove files that nothing registers, before one is written; what was half restored."""
         with self._core.store.read() as view:
             known = {key.rpartition(b"\0")[2].decode() for key in view.keys(layout.SNAPSHOTS, b"")}
-            half = [
+            half = {
                 layout.split_place(key)
                 for key in view.keys(layout.COLLECTIONS, b"")
                 if key.rpartition(b"\0")[2].startswith(RESTORING.encode())
-            ]
+            }
         for path in self._folder.glob("*"):
             if path.stem not in known:
-                path.unlink(missing_ok=True)
-        for place in half:
-            await self._drop(place)
+                self._remove(path)
+        return half
+
+    def _remove(self, path: Path) -> None:
+        """Remove a file; one that stays is in nobody's way, and goes at the next start."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("the file %s cannot be removed: %s", path.name, error.strerror)
 
     def _path(self, snapshot_id: str) -> Path:
         return self._folder / f"{snapshot_id}.snapshot"
