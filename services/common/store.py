@@ -33,7 +33,7 @@ from services.common.datafile import Folder, damaged, unusable
 from services.common.errors import Reason, ServiceError
 from services.common.view import META, Schema, Txn, View
 
-__all__ = ["Schema", "Store", "Txn", "View", "exit_on_fatal"]
+__all__ = ["Schema", "Store", "Txn", "View", "exit_on_fatal", "is_full", "storage_full"]
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ class Store:
             self._opened = _Opened(env, self._databases_of(env))
             self._prepare(schema)
         except lmdb.Error as error:
-            raise _full() if _is_full(error) else unusable(self.path, error) from error
+            raise storage_full() if is_full(error) else unusable(self.path, error) from error
         self._folder.mark_created()
 
     def _databases_of(self, env: Any) -> dict[str, Any]:
@@ -285,7 +285,7 @@ class Store:
         except (lmdb.Error, OSError) as error:
             if env is not None:
                 env.close()
-            waiting.error = _full() if _is_full(error) or self._folder.is_full() else error
+            waiting.error = storage_full() if is_full(error) or self._folder.is_full() else error
             return
         with self._reading:
             old, self._opened = self._opened, new
@@ -351,9 +351,9 @@ class Store:
 
     def _fail(self, group: list[_Waiting], error: Exception) -> None:
         """Nothing of the group was kept: say so, and end the process unless room was the matter."""
-        full = _is_full(error) or (_is_io_error(error) and self._folder.is_full())
+        full = is_full(error) or (_is_io_error(error) and self._folder.is_full())
         if full and self._is_usable():
-            self._refuse(group, _full)
+            self._refuse(group, storage_full)
             return
         self._failed = True
         self._refuse(group, _not_flushed)
@@ -408,10 +408,11 @@ def _write_schema(txn: Txn, kind: str, version: int) -> None:
 
 def _check_room(left: int) -> None:
     if left < RESERVE_BYTES:
-        raise _full()
+        raise storage_full()
 
 
-def _full() -> ServiceError:
+def storage_full() -> ServiceError:
+    """What is said where there is no room."""
     return ServiceError(Reason.STORAGE_FULL, "The disk is full; nothing was written.")
 
 
@@ -428,7 +429,8 @@ def _is_io_error(error: Exception) -> bool:
     return "Input/output error" in str(error)
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Whether an error, of a store or of a file beside it, says that there is no room."""
     full_texts = ("No space left", "File too large", "Disk quota")
     return isinstance(error, lmdb.MapFullError | lmdb.DiskError) or any(
         text in str(error) for text in full_texts

@@ -20,7 +20,7 @@ import numpy as np
 
 from services.common.errors import Reason, ServiceError, limit_exceeded
 from services.common.limits import SNAPSHOTS_MAX
-from services.common.store import Txn, View
+from services.common.store import Txn, View, is_full, storage_full
 from services.vector.checks import check_collection
 from services.vector.engines import layout, places, reads
 from services.vector.engines.changes import Change, Place
@@ -57,9 +57,15 @@ class Snapshots:
         if len(self.list(place[0], None)) >= SNAPSHOTS_MAX:
             raise limit_exceeded("snapshots", SNAPSHOTS_MAX + 1, SNAPSHOTS_MAX)
         now_ns, path = self._core.now_ns(), self._path(snapshot_id)
-        row = await asyncio.to_thread(self._write, place, path, now_ns)
         key = layout.snapshot_key(place[0], snapshot_id)
-        await self._core.store.write(lambda txn: txn.put(layout.SNAPSHOTS, key, layout.pack(row)))
+        try:
+            row = await asyncio.to_thread(self._write, place, path, now_ns)
+            await self._core.store.write(
+                lambda txn: txn.put(layout.SNAPSHOTS, key, layout.pack(row)), grows=True
+            )
+        except (OSError, ServiceError) as error:
+            self._remove(path)
+            raise storage_full() if is_full(error) else error from None
         return _info(snapshot_id, row)
 
     def list(self, tenant: str, scope: str | None, collection_id: str = "") -> list[SnapshotInfo]:

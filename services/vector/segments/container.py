@@ -108,7 +108,7 @@ def write(path: Path, head: msgspec.Struct, arrays: Mapping[str, NDArray[Any]]) 
     """Write a file aside and put it in place; its digest.
 
     Raises:
-        OSError: nothing stands under `path` that was not there before.
+        OSError: nothing stands under `path`.
     """
     parts, places, offset = [], {}, 0
     for name, array in arrays.items():
@@ -124,10 +124,11 @@ def write(path: Path, head: msgspec.Struct, arrays: Mapping[str, NDArray[Any]]) 
         digest = _write(aside, index, parts)
         failpoints.hit("index.before_rename")
         aside.replace(path)
+        _flush_folder(path.parent)
     except OSError:
         aside.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
     return digest
 
 
