@@ -125,6 +125,7 @@ def write(path: Path, head: msgspec.Struct, arrays: Mapping[str, NDArray[Any]]) 
         failpoints.hit("index.before_rename")
         aside.replace(path)
         _flush_folder(path.parent)
+        _flush_folder(path.parent.parent)  # the folder itself may be new
     except OSError:
         aside.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
