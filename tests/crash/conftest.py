@@ -42,11 +42,21 @@ class Outcome:
         )
 
 
+def _library(folders, name):
+    if recorder.compiler() is None:
+        pytest.skip(f"a C compiler (gcc or cc) is needed to build {name}.c")
+    return recorder.build(folders.mktemp(name), name)
+
+
 @pytest.fixture(scope="session")
 def recorder_library(tmp_path_factory):
-    if recorder.compiler() is None:
-        pytest.skip("the power cut needs a C compiler (gcc or cc) to build its recorder")
-    return recorder.build(tmp_path_factory.mktemp("recorder"))
+    return _library(tmp_path_factory, "recorder")
+
+
+@pytest.fixture(scope="session")
+def faults_library(tmp_path_factory):
+    """What lets calls on the disk fail."""
+    return _library(tmp_path_factory, "faults")
 
 
 @pytest.fixture

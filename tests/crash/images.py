@@ -113,7 +113,7 @@ def check_all(records: Sequence[Record], count: int, seed: int, checker: Checker
         folder = Path(tempfile.mkdtemp(prefix="llmspell-image-", dir=_memory_disk()))
         try:
             image.put(folder)
-            trouble = _check_in_child(folder, image.acknowledged, checker)
+            trouble = check_in_child(folder, image.acknowledged, checker)
         finally:
             shutil.rmtree(folder)
         if trouble:
@@ -121,7 +121,7 @@ def check_all(records: Sequence[Record], count: int, seed: int, checker: Checker
     return bad
 
 
-def _check_in_child(folder: Path, acknowledged: Sequence[str], checker: Checker) -> str:
+def check_in_child(folder: Path, acknowledged: Sequence[str], checker: Checker) -> str:
     """Why an image is bad; empty where it is good."""
     reading, writing = os.pipe()
     child = os.fork()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SWITCH_BYTES = 80
+"""Size of what faults.c shares with the test."""
 _HEADER = struct.Struct("<cB6xqq")
 
 
@@ -32,10 +34,10 @@ def compiler() -> str | None:
     return shutil.which("gcc") or shutil.which("cc")
 
 
-def build(folder: Path) -> Path:
-    """Compile the recorder into a folder; its path."""
-    library = folder / "recorder.so"
-    source = Path(__file__).with_name("recorder.c")
+def build(folder: Path, name: str = "recorder") -> Path:
+    """Compile the recorder, or another source beside it, into a folder; its path."""
+    library = folder / f"{name}.so"
+    source = Path(__file__).with_name(f"{name}.c")
     command = [compiler(), "-O2", "-shared", "-fPIC", "-o", library, source, "-ldl"]
     subprocess.run(command, check=True, capture_output=True)
     return library
@@ -60,6 +62,13 @@ def record(library: Path, module: str, arguments: list[str], log: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def faulty(library: Path, switch: Path, folder: Path) -> dict[str, str]:
+    """The environment of a process in which a call under a folder may fail (faults.c)."""
+    switch.write_bytes(bytes(SWITCH_BYTES))
+    names = {"LD_PRELOAD": library, "FAULT_SWITCH": switch, "FAULT_FOLDER": folder}
+    return {**os.environ, **{name: str(path) for name, path in names.items()}}
 
 
 def read(log: Path) -> Iterator[Record]:

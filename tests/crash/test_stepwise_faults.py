@@ -1,0 +1,67 @@
+"""Every call on the disk fails once: a clean refusal or a clean end, and nothing is lost (T3)."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests.crash import recorder
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
+
+STATE, VECTOR = "tests.crash.state_story", "tests.crash.vector_story"
+ERRORS = {"EIO": ("write", "flush", "rename", "map", "fork"), "ENOSPC": ("write",)}
+"""What fails, and with which word; a mapping and a fork say what fits them."""
+STEP = int(os.environ.get("LLMSPELL_FAULT_STEP", "32"))
+"""The longer story fails at every so many-th call in `make test`, at each in `make test-crash`."""
+
+
+@pytest.fixture
+def walk(faults_library, tmp_path):
+    """A function that tells a story with one call after the other failing; what came of it."""
+
+    def run(*arguments):
+        switch, folder = tmp_path / "switch", tmp_path / "disk"
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.crash.faults", *map(str, arguments)],
+            cwd=recorder.ROOT,
+            env=recorder.faulty(faults_library, switch, folder),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        outcome = json.loads(done.stdout)
+        told = {what: count for what, count in outcome.items() if what != "bad"}
+        sys.stdout.write(f"{arguments}: {told}\n")
+        return outcome
+
+    return run
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_state_loses_nothing_at_any_call(walk, error):
+    """Each write, flush, rename and mapping fails once; the process answers, or ends with words."""
+    outcome = walk(STATE, 1, 1, error)
+    assert outcome["points"] >= 50, outcome
+    assert set(outcome["kinds"]) == {"none", *ERRORS[error]} - {"fork"}
+    assert outcome["exits"]["74"] >= 10, "where a commit is in doubt the process ends"
+    assert not outcome["bad"], "\n".join(outcome["bad"][:3])
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_vector_loses_nothing_at_any_call(walk, error):
+    """Nor in segments, copies and their builder: what fails there, the truth answers for."""
+    outcome = walk(VECTOR, random.randint(1, STEP), STEP, error)
+    assert outcome["points"] >= 200 // STEP, outcome
+    assert STEP > 1 or set(outcome["kinds"]) == {"none", *ERRORS[error]}
+    assert not outcome["bad"], "\n".join(outcome["bad"][:3])
+
+
+@pytest.mark.parametrize(("story", "step"), [(STATE, 24), (VECTOR, 64)])
+def test_a_store_that_goes_on_is_seen(walk, story, step):
+    """Where a commit that failed is answered nonetheless, the stories say so."""
+    assert walk(story, 8, step, "EIO", "broken")["bad"]
