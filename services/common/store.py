@@ -306,12 +306,20 @@ class Store:
             self._refuse(group, _not_flushed)
             return
         try:
+            self._forget_dead_readers()
             with self._env.begin(write=True) as txn:
                 self._run_all(txn, group)
                 failpoints.hit("store.before_commit")
             failpoints.hit("store.after_commit")
         except (lmdb.Error, OSError) as error:
             self._fail(group, error)
+
+    def _forget_dead_readers(self) -> None:
+        """Pages that a process was reading when it was killed would stay in the file for ever.
+
+        Tools that copy or count may read beside this process. Asking costs less than a microsecond.
+        """
+        self._env.reader_check()
 
     def _run_all(self, parent: Any, group: list[_Waiting]) -> None:
         room = self._room_bytes(parent)
