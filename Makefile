@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 LLMSPELL_CRASH_IMAGES ?= 2000
 LLMSPELL_KILL_ROUNDS ?= 200
 LLMSPELL_FAULT_STEP ?= 1
+LLMSPELL_RESTART_COUNTS ?= 10000,50000,200000
 
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
@@ -127,7 +128,8 @@ test-integration: $(DEV_STAMP) ## do the four work together?
 .PHONY: test-crash
 test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut images, 200 kills, every fault
 	LLMSPELL_CRASH_IMAGES=$(LLMSPELL_CRASH_IMAGES) LLMSPELL_KILL_ROUNDS=$(LLMSPELL_KILL_ROUNDS) \
-		LLMSPELL_FAULT_STEP=$(LLMSPELL_FAULT_STEP) $(PYTEST) tests/crash
+		LLMSPELL_FAULT_STEP=$(LLMSPELL_FAULT_STEP) LLMSPELL_RESTART_COUNTS=$(LLMSPELL_RESTART_COUNTS) \
+		$(PYTEST) tests/crash
 
 .PHONY: bench
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run

@@ -14,6 +14,7 @@ KEPT = {
     "LLMSPELL_FAULT_STEP",
     "LLMSPELL_KILL_ROUNDS",
     "LLMSPELL_KILL_SEED",
+    "LLMSPELL_RESTART_COUNTS",
 }
 
 for name in list(os.environ):
