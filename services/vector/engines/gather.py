@@ -6,12 +6,14 @@ batches; a single caller waits for nobody.
 
 A server learns of one call at a time, and of none while a search keeps its event loop. So whoever
 is alone is served there, which is quickest; once two are seen to wait together, searches go aside,
-into a thread, and the loop takes in the next ones meanwhile.
+into a thread, and the loop takes in the next ones meanwhile. Then a batch also waits for as many as
+the one before it had, as long as they are seen to come: they were all answered at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -19,7 +21,11 @@ from typing import Protocol
 from services.vector.engines.changes import Place
 from services.vector.model import Query, SearchResult
 
-BATCH_MAX = 64
+BATCH_MAX = 32
+"""Half of 64 callers: while one half is searched for, the other is answered (measured)."""
+_COMING_S = 0.0005
+"""How long nobody need come until a batch goes without the others."""
+_LINES_MAX = 256
 _LONE_MIN = 16
 """After so many searches that none waited beside, the callers are taken for a single one."""
 
@@ -41,6 +47,8 @@ class _Waiting:
 class _Line:
     waiting: list[_Waiting] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    callers: int = 1
+    """How many there seem to be."""
 
 
 class Gatherer:
@@ -50,6 +58,7 @@ class Gatherer:
         self._run = run
         self._lines: dict[Hashable, _Line] = {}
         self._lone_count = _LONE_MIN
+        self._active = 0
 
     async def search(self, place: Place, query: Query) -> list[SearchResult]:
         """One result for each vector of the query."""
@@ -60,18 +69,26 @@ class Gatherer:
         mine = _Waiting(query, asyncio.get_running_loop().create_future())
         line.waiting.append(mine)
         if line.task is None:
+            self._active += 1
             line.task = asyncio.create_task(self._serve((place, manner), place, line))
         return await mine.future
 
     async def _serve(self, key: Hashable, place: Place, line: _Line) -> None:
         while line.waiting:
+            await _company(line)
             batch, line.waiting = line.waiting[:BATCH_MAX], line.waiting[BATCH_MAX:]
             batch = [each for each in batch if not each.future.done()]
-            crowded = len(batch) > 1 or len(self._lines) > 1
+            crowded = len(batch) > 1 or self._active > 1
             self._lone_count = 0 if crowded else self._lone_count + 1
             if batch:
                 await self._answer(place, batch)
-        del self._lines[key]
+            line.callers = len(batch) + len(line.waiting)
+        line.task = None
+        self._active -= 1
+        if line.callers <= 1:
+            del self._lines[key]
+        elif len(self._lines) > _LINES_MAX:
+            self._lines = {key: line for key, line in self._lines.items() if line.task}
 
     async def _answer(self, place: Place, batch: list[_Waiting]) -> None:
         vectors = [vector for each in batch for vector in each.query.vectors]
@@ -96,6 +113,18 @@ class Gatherer:
             return
         for each in batch:
             await self._answer(place, [each])
+
+
+async def _company(line: _Line) -> None:
+    """Wait for as many as came last time, as long as they are seen to come."""
+    seen, until = 0, 0.0
+    while len(line.waiting) < min(line.callers, BATCH_MAX):
+        now = time.monotonic()
+        if len(line.waiting) > seen:
+            seen, until = len(line.waiting), now + _COMING_S
+        elif now > until:
+            return
+        await asyncio.sleep(0)
 
 
 def _manner(query: Query) -> Hashable | None:

@@ -75,6 +75,23 @@ async def test_a_crowd_is_served_aside_and_a_single_caller_is_not():
     assert engine.asides[-1]
 
 
+async def test_a_batch_waits_for_those_who_came_before():
+    """They were answered together and come again one by one; whoever stays away is not missed."""
+    engine = Engine()
+    gatherer = Gatherer(engine.run)
+    await asyncio.gather(*(found(gatherer, PLACE, query(n)) for n in range(5)))
+
+    async def late(number):
+        for _ in range(number):
+            await asyncio.sleep(0)
+        return await found(gatherer, PLACE, query(number))
+
+    await asyncio.gather(*map(late, range(5)))
+    assert [size for _, size in engine.batches] == [5, 5]
+    await found(gatherer, PLACE, query(1))
+    assert [size for _, size in engine.batches] == [5, 5, 1]
+
+
 async def test_what_asks_otherwise_goes_apart():
     """Another limit is another line; a filter goes alone."""
     engine = Engine()
