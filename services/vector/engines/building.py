@@ -59,6 +59,13 @@ class Builder:
             raise BuildFailedError(done.error)
         return done.digest
 
+    async def prepare(self) -> None:
+        """Start the process, which takes half a second to be ready, before there is a job."""
+        async with self._turn:
+            if not self._closed:
+                await self._started()
+                self._rest()
+
     async def close(self) -> None:
         """End the process, in the middle of a job if there is one."""
         self._closed = True

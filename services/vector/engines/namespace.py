@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Namespace:
         self._sealing = sealing
         self._written_at = 0.0
         self._unfit: set[int] = set()
-        self._hurry = False
+        self._hurry = asyncio.Event()
         self._anew = False
         self._failed_at: float | None = None
         self._closing = False
@@ -141,7 +142,8 @@ class Namespace:
 
     async def settle(self) -> None:
         """Return once segments are what they should be."""
-        self._hurry, self._failed_at = True, None
+        self._failed_at = None
+        self._hurry.set()
         try:
             self.follow()
             while self._working is not None and not self._working.done():
@@ -150,7 +152,7 @@ class Namespace:
                     return
                 self.follow()
         finally:
-            self._hurry = False
+            self._hurry.clear()
 
     def rebuild(self, row: CollectionRow) -> int:
         """Begin to build all segments again; how many rows a collection has."""
@@ -230,29 +232,32 @@ class Namespace:
     async def _work(self) -> None:
         wanted_at = time.monotonic()
         while not self._closing and (merge := self._plan()) is not None:
-            if await self._waited(wanted_at):
-                continue
             try:
+                if await self._waited(wanted_at):
+                    continue
                 await self._merge(merge)
                 self._failed_at, wanted_at = None, time.monotonic()
             except (BuildFailedError, FileRefusedError, OSError, ServiceError) as error:
                 # Whatever it was, scans answer meanwhile.
                 _log.warning("segments of namespace %d: %s", self.number, error)
                 self._failed_at = time.monotonic()
-                if self._hurry:
+                if self._hurry.is_set():
                     return
 
     async def _waited(self, wanted_at: float) -> bool:
         """Wait for the tail to be quiet, or for the next try after a failure."""
         now = time.monotonic()
         until = min(self._written_at + SETTLE_S, wanted_at + PATIENCE_S)
-        if self._tail.table().alive_count >= SEGMENT_ROWS_MAX or self._hurry:
+        if self._tail.table().alive_count >= SEGMENT_ROWS_MAX or self._hurry.is_set():
             until = 0.0
         if self._failed_at is not None:
             until = max(until, self._failed_at + _RETRY_S)
         if until <= now:
             return False
-        await asyncio.sleep(min(until - now, SETTLE_S))
+        if self._failed_at is None and self._tail.table().alive_count > self._exact_threshold:
+            await self._sealing.prepare()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), min(until - now, SETTLE_S))
         return True
 
     async def _merge(self, merge: Merge) -> None:

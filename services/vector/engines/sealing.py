@@ -92,6 +92,10 @@ class Sealing:
             self.forget(source)
         return Sealed(number, segment, None)
 
+    async def prepare(self) -> None:
+        """Have the builder ready, while rows are still coming."""
+        await self._builder.prepare()
+
     def forget(self, path: Path) -> None:
         """Remove a file that nothing registers any more; searches that use it go on."""
         try:

@@ -32,7 +32,7 @@ from services.vector.segments.graph import (
     as_nodes,
     new_index,
 )
-from services.vector.segments.links import unreached
+from services.vector.segments.links import weak
 from services.vector.segments.rows import Floats, Halves, dots, split, widen
 from services.vector.segments.segment import Manifest, node_vectors
 
@@ -145,20 +145,34 @@ def _nodes(
 def _connected(
     index: Any, high: Halves, job: Job, length: float, scale: float
 ) -> NDArray[np.uint8]:
-    """What usearch saves, once each row that no link led to was added again, alone.
+    """What usearch saves, once each row that is not found was added again, alone.
 
     Nodes that usearch adds at the same moment do not see each other, and of some that way no link
-    to them is left: with two threads 3 of 20,000, with one none (usearch 2.26).
+    to them is left, or one that searches do not take: with two threads up to 8 of 20,000, with one
+    none (usearch 2.26). Only nodes with few links to them are looked for.
     """
     for _ in range(_ROUNDS):
         graph = np.frombuffer(index.save(), np.uint8)
-        lost = unreached(graph)
-        if not 0 < len(lost) <= len(high) // _LOST_SHARE:
+        suspects = weak(graph)
+        nodes = as_nodes(widen(high[suspects]), job.metric, length=length, scale=scale)
+        lost = _unfound(index, high, suspects, nodes)
+        if not 0 < lost.sum() <= len(high) // _LOST_SHARE:
             return graph
-        index.remove(lost)
-        nodes = as_nodes(widen(high[lost]), job.metric, length=length, scale=scale)
-        index.add(lost, nodes, threads=1)
+        index.remove(suspects[lost])
+        index.add(suspects[lost], nodes[lost], threads=1)
     return np.frombuffer(index.save(), np.uint8)
+
+
+def _unfound(
+    index: Any, high: Halves, keys: NDArray[np.uint64], nodes: Floats
+) -> NDArray[np.bool_]:
+    """Whether a search for each of some nodes finds another, that is not equal to it."""
+    if not len(keys):
+        return np.zeros(0, np.bool_)
+    index.expansion_search = WIDTHS[0]
+    found = index.search(nodes, 1).keys.reshape(-1)
+    other: NDArray[np.bool_] = (high[found] != high[keys]).any(axis=1)
+    return other
 
 
 def _scale(high: Halves, job: Job, length: float) -> float:

@@ -1,4 +1,4 @@
-"""The links of a saved graph, to see which nodes no search can come to.
+"""The links of a saved graph, to see which nodes searches may fail to come to.
 
 usearch has no call that shows links; this reads what it writes (2.26: `save_to_stream` in its
 `index_dense.hpp` and `index.hpp`). After rows, bytes a row and the vectors come 64 bytes of head,
@@ -25,16 +25,23 @@ _DENSE_HEAD_BYTES = 64
 _HEAD = struct.Struct("<5Q")
 _KEY_BYTES, _LEVEL_BYTES, _SLOT_BYTES = 8, 2, 4
 _AT_ONCE = 65_536
+_FEW_LINKS = 3
 
 
-def unreached(graph: NDArray[np.uint8]) -> Keys:
-    """Keys of the nodes that no path of links leads to from the entry, at the bottom level.
+def weak(graph: NDArray[np.uint8]) -> Keys:
+    """Keys of the nodes that few links lead to at the bottom level, or no path from the entry.
 
     Raises:
         FileRefusedError: where another usearch wrote it.
     """
     keys, links, entry = _bottom(graph)
-    seen = np.zeros(len(keys), np.bool_)
+    counts = np.bincount(links[links >= 0], minlength=len(keys))
+    return keys[(counts <= _FEW_LINKS) | ~_reached(links, entry)]
+
+
+def _reached(links: NDArray[np.int32], entry: int) -> NDArray[np.bool_]:
+    """Whether a path leads from the entry to each node."""
+    seen = np.zeros(len(links), np.bool_)
     seen[entry] = True
     front = np.array([entry])
     while len(front):
@@ -42,7 +49,7 @@ def unreached(graph: NDArray[np.uint8]) -> Keys:
         near = near[near >= 0]
         front = near[~seen[near]]
         seen[front] = True
-    return keys[~seen]
+    return seen
 
 
 def _bottom(graph: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.int32], int]:
