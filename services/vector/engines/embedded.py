@@ -95,6 +95,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         )
         super().__init__(core)
         self._lexicon = Lexicon(core)
+        footprint.unmap(store.path)  # what opening looked at
         self._mapped_at_start = footprint.mapped_bytes()
         self._own_bytes = footprint.own_bytes()
 

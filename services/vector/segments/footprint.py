@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 OWN_GROWTH_BYTES = 4 * 1024**2
 """What memory may grow before it is seen to what of it is free: a millisecond or two."""
-MAPPED_BYTES_MAX = 16 * 1024**2
+MAPPED_BYTES_MAX = 2 * 1024**2
 """Of a store's file that stay mapped; more is unmapped, and read again from the kernel's cache."""
 
 _MADV_DONTNEED = 4
