@@ -41,8 +41,6 @@ from services.vector.model import (
     Stats,
     Upserted,
 )
-from services.vector.segments import footprint
-from services.vector.segments.footprint import MAPPED_BYTES_MAX, OWN_GROWTH_BYTES
 from services.vector.setting_checks import (
     check_metadata_change,
 )
@@ -95,9 +93,6 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         )
         super().__init__(core)
         self._lexicon = Lexicon(core)
-        footprint.unmap(store.path)  # what opening looked at
-        self._mapped_at_start = footprint.mapped_bytes()
-        self._own_bytes = footprint.own_bytes()
 
     async def upsert(
         self,
@@ -307,20 +302,12 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         """Remove what has expired, what no history reaches, and what belongs to nothing."""
         self._core.opened.rest()
         self._lexicon.rest()
-        self._trim()
         await self._snapshots.drop_half_restored()
         return await sweeping.sweep(self._core, limit)
 
-    def _trim(self) -> None:
-        """Keep little of the store's file mapped: whoever reads it reads here and there."""
-        beside = self._core.opened.mapped_bytes() + MAPPED_BYTES_MAX
-        if footprint.mapped_bytes() - self._mapped_at_start > beside:
-            footprint.unmap(self._core.store.path)
-        own = footprint.own_bytes()
-        if own > self._own_bytes + OWN_GROWTH_BYTES:
-            footprint.give_back()
-            own = self._own_bytes = footprint.own_bytes()
-        self._own_bytes = min(own, self._own_bytes)
+    def mapped_bytes(self) -> int:
+        """What graphs need of their files, which are mapped."""
+        return self._core.opened.mapped_bytes()
 
     async def ready(self) -> bool:
         """Until it is closed. Graphs need not be ready: a scan answers in their place."""

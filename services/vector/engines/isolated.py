@@ -39,6 +39,7 @@ from services.vector.model import (
     Stats,
     Upserted,
 )
+from services.vector.segments.footprint import Footprint
 
 IDLE_S = 300.0
 """A tenant's own store that nobody has used for so long is closed."""
@@ -68,6 +69,7 @@ class IsolatedVectorStorage:
         self._open_own = open_own
         self._make = make
         self._shared = make(shared)
+        self._footprint = Footprint(shared.path)
         self._own: dict[str, EmbeddedVectorStorage] = {}
         self._used_at: dict[str, float] = {}
         self._calls: dict[str, int] = {}
@@ -380,6 +382,8 @@ class IsolatedVectorStorage:
 
     async def sweep(self, limit: int = 500) -> int:
         """Remove what is due in every store that is open, and in one that is not."""
+        stores = (self._shared, *self._own.values())
+        self._footprint.trim(sum(storage.mapped_bytes() for storage in stores))
         count = await self._shared.sweep(limit)
         for tenant in self._due_own():
             async with self._of(tenant, used=False) as storage:

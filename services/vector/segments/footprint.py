@@ -53,8 +53,31 @@ def _resident() -> tuple[int, int]:
     return int(told[1]) * mmap.PAGESIZE, int(told[2]) * mmap.PAGESIZE
 
 
+class Footprint:
+    """Keeps a process small; one for all stores below a folder, as memory is the process's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        unmap(folder)  # what opening looked at
+        self._mapped_at_start = mapped_bytes()
+        self._own_bytes = own_bytes()
+
+    def trim(self, beside: int) -> None:
+        """Keep little of the stores' files mapped: whoever reads them reads here and there.
+
+        Args:
+            beside: Bytes of other files that are meant to stay.
+        """
+        if mapped_bytes() - self._mapped_at_start > beside + MAPPED_BYTES_MAX:
+            unmap(self._folder)
+        if own_bytes() > self._own_bytes + OWN_GROWTH_BYTES:
+            give_back()
+            self._own_bytes = own_bytes()
+        self._own_bytes = min(own_bytes(), self._own_bytes)
+
+
 def unmap(folder: Path) -> None:
-    """Drop the mapped pages of the store in a folder: they are shared, so nothing is lost."""
+    """Drop the mapped pages of the stores below a folder: they are shared, so nothing is lost."""
     for start, end, path in _mappings():
         if path.startswith(os.fspath(folder)) and path.endswith((".mdb", ".mdb (deleted)")):
             _drop(start, end)
