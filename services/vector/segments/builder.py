@@ -32,9 +32,9 @@ from services.vector.segments.graph import (
     as_nodes,
     new_index,
 )
-from services.vector.segments.links import weak
 from services.vector.segments.rows import Floats, Halves, dots, split, widen
-from services.vector.segments.segment import Manifest, node_vectors
+from services.vector.segments.saved import node_vectors, weak
+from services.vector.segments.segment import Manifest
 
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 384, EF_MAX)
 _PROBES = 48

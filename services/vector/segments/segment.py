@@ -24,15 +24,13 @@ from services.vector.segments.graph import Graph
 from services.vector.segments.rows import (
     NEVER,
     NO_TIME,
-    Halves,
     Int64s,
     Reach,
     Table,
     Vectors,
     ended,
 )
-
-_HEADER_BYTES = 8
+from services.vector.segments.saved import node_vectors
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,18 +165,6 @@ def open_segment(path: Path, digest: str, *, namespace: int, dimension: int) -> 
         graph=graph,
     )
     return Segment(path, table, file.size_bytes)
-
-
-def node_vectors(graph: NDArray[np.uint8], rows: int, columns: int) -> Halves:
-    """The vectors inside a saved bf16 graph, (rows, columns), in the order of its nodes.
-
-    usearch writes rows and bytes a row (two numbers of 32 bits), and then the vectors.
-    """
-    told = np.frombuffer(graph[:_HEADER_BYTES].tobytes(), np.uint32)
-    if told.tolist() != [rows, 2 * columns]:
-        raise FileRefusedError("its vectors are not where they should be")
-    size = 2 * rows * columns
-    return graph[_HEADER_BYTES : _HEADER_BYTES + size].view(np.uint16).reshape(rows, columns)
 
 
 def _vectors(file: Container, dimension: int, manifest: Manifest) -> Vectors:

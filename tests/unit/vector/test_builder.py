@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from services.vector.model import Hnsw, Metric, Quantization
-from services.vector.segments import builder, links
+from services.vector.segments import builder
+from services.vector.segments import saved as layout
 from services.vector.segments.container import FileRefusedError
 from services.vector.segments.graph import as_nodes, new_index
 from services.vector.segments.rows import split, widen
@@ -41,8 +42,8 @@ def test_every_row_is_reached():
     index.add(np.arange(ROWS, dtype=np.uint64), nodes, threads=job.threads)
     saved = builder._connected(index, high, job, length, 1.0)
     assert len(index) == ROWS
-    _, near, entry = links._bottom(saved)
-    assert links._reached(near, entry).all()
+    _, near, entry = layout._bottom(saved)
+    assert layout._reached(near, entry).all()
     assert unfound(index, nodes) == []
 
 
@@ -52,14 +53,14 @@ def test_a_row_that_no_link_leads_to_is_named():
     index = new_index(DIMENSION, Metric.COSINE, Hnsw(m=16, ef_construction=64))
     index.add(np.arange(1000, 1500, dtype=np.uint64), rows, threads=1)
     saved = index.save()
-    before = set(links.weak(np.frombuffer(saved, np.uint8)).tolist())
-    keys, near, entry = links._bottom(np.frombuffer(saved, np.uint8))
+    before = set(layout.weak(np.frombuffer(saved, np.uint8)).tolist())
+    keys, near, entry = layout._bottom(np.frombuffer(saved, np.uint8))
     lost = next(n for n in range(len(rows)) if n != entry and keys[n] not in before)
     for place, row in enumerate(near):
         told = row[row >= 0].astype(np.uint32)
         bent = np.where(told == lost, np.uint32(place), told)
         saved = saved.replace(told.tobytes(), bent.tobytes())
-    after = set(links.weak(np.frombuffer(saved, np.uint8)).tolist())
+    after = set(layout.weak(np.frombuffer(saved, np.uint8)).tolist())
     assert keys[lost] in after
     assert before <= after
 
@@ -70,4 +71,4 @@ def test_links_of_another_layout_are_refused():
     index.add(np.arange(50, dtype=np.uint64), np.eye(50, DIMENSION, dtype=np.float32) + 1)
     saved = np.frombuffer(index.save(), np.uint8)
     with pytest.raises(FileRefusedError):
-        links.weak(saved[:-1])
+        layout.weak(saved[:-1])

@@ -1,10 +1,10 @@
-"""The links of a saved graph, to see which nodes searches may fail to come to.
+"""What usearch saves of a graph: the vectors, and the links, for which it has no call.
 
-usearch has no call that shows links; this reads what it writes (2.26: `save_to_stream` in its
-`index_dense.hpp` and `index.hpp`). After rows, bytes a row and the vectors come 64 bytes of head,
-then five numbers of 64 bits (size, links a node above and at the bottom, highest level, entry),
-the level of each node in 16 bits, and the nodes: key (64), level (16), and for each level, from
-the bottom up, a count and as many places for slots as there may be links (32 each).
+This is how 2.26 writes it (`save_to_stream` in its `index_dense.hpp` and `index.hpp`). After rows,
+bytes a row and the vectors come 64 bytes of head, then five numbers of 64 bits (size, links a node
+above and at the bottom, highest level, entry), the level of each node in 16 bits, and the nodes:
+key (64), level (16), and for each level, from the bottom up, a count and as many places for slots
+as there may be links (32 each).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.vector.segments.container import FileRefusedError
-from services.vector.segments.rows import Int64s
+from services.vector.segments.rows import Halves, Int64s
 
 Keys = NDArray[np.uint64]
 
@@ -26,6 +26,18 @@ _HEAD = struct.Struct("<5Q")
 _KEY_BYTES, _LEVEL_BYTES, _SLOT_BYTES = 8, 2, 4
 _AT_ONCE = 65_536
 _FEW_LINKS = 3
+
+
+def node_vectors(graph: NDArray[np.uint8], rows: int, columns: int) -> Halves:
+    """The vectors of a bf16 graph, (rows, columns), in the order of its nodes.
+
+    Raises:
+        FileRefusedError: where another usearch wrote it.
+    """
+    if _MATRIX.unpack_from(graph[: _MATRIX.size].tobytes()) != (rows, 2 * columns):
+        raise FileRefusedError("its vectors are not where they should be")
+    end = _MATRIX.size + 2 * rows * columns
+    return graph[_MATRIX.size : end].view(np.uint16).reshape(rows, columns)
 
 
 def weak(graph: NDArray[np.uint8]) -> Keys:
