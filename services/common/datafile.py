@@ -20,6 +20,7 @@ import lmdb
 
 from services.common import failpoints
 from services.common.errors import Reason, ServiceError
+from services.common.repack import repack
 
 MAP_BYTES = 256 * 1024**3
 """Address space set aside for the file. Only what is written takes disk, so there is no need to
@@ -68,8 +69,8 @@ class Folder:
         env.reader_check()
         return env
 
-    def rewrite(self, env: Any, *, sync: bool, databases: int) -> Any:
-        """Copy what an environment uses into a new file aside, and open that.
+    def rewrite(self, *, sync: bool, databases: int) -> Any:
+        """Copy what the file holds into a new one aside, and open that.
 
         Raises:
             lmdb.Error, OSError: nothing has changed.
@@ -77,7 +78,7 @@ class Folder:
         aside = self.path / _ASIDE
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
-        env.copy(str(aside), compact=True)
+        repack(self.path, aside, databases=databases, map_bytes=MAP_BYTES)
         _flush(aside / _DATA)
         return _open(aside, sync=sync, databases=databases)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common.config import load_settings
 from services.common.door import Door
 from services.common.errors import Reason, ServiceError, reason_name
+from services.common.lifetime import end_with_parent
 from services.common.limits import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, STREAMS_MAX
 from services.common.settings import Settings
 from services.common.telemetry import start_logging
@@ -41,8 +41,6 @@ EXIT_SOFTWARE = 70
 
 DIE_WITH_PARENT = "LLMSPELL_DIE_WITH_PARENT"
 """Environment variable: the process id of a supervisor that this process must not outlive."""
-
-_PR_SET_PDEATHSIG = 1
 
 _OPTIONS = (
     # Two processes must not share a port: a stale one would take half the calls.
@@ -101,15 +99,15 @@ def main(name: str, build: Build) -> int:
 
 
 def _die_with_parent() -> None:
-    """Where a supervisor asks for it: end when it ends, however it ends (prctl(2)).
+    """Where a supervisor asks for it: end when it ends, however it ends.
 
     By SIGKILL: a store loses nothing by it, and one that drained would hold its folder against
     the supervisor that comes next.
     """
     parent = os.environ.get(DIE_WITH_PARENT)
-    if parent is None or not sys.platform.startswith("linux"):
+    if parent is None:
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    end_with_parent()
     if os.getppid() != int(parent):  # it ended before we asked
         sys.exit(0)
 

@@ -16,10 +16,12 @@ Keys and what they mean belong to each engine's `layout`. This module knows byte
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ from services.common.view import META, Schema, Txn, View
 __all__ = ["Schema", "Store", "Txn", "View", "exit_on_fatal", "is_full", "storage_full"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 GROUP_MAX = 512
 """Most operations that share a flush."""
@@ -57,6 +61,9 @@ _SCHEMA = b"schema"
 COMPACT_BYTES_MIN = 16 * 1024**2
 """A smaller file is not worth making smaller."""
 _USED_SHARE = 0.75
+_TIDY_SHARE = 0.5
+_TIDY_BYTES_MAX = 256 * 1024**2
+_TIDY_EVERY_S = 60.0
 
 Operation = Callable[[Txn], T]
 
@@ -116,6 +123,7 @@ class Store:
         self._entrance = threading.Lock()
         self._closing = False
         self._failed = False
+        self._tidied = -_TIDY_EVERY_S
         # A daemon: a process that fails before it comes to close this must still be able to end.
         name = f"{schema.kind}-writer"
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -169,15 +177,36 @@ class Store:
         Raises:
             ServiceError: as `write`; STORAGE_FULL where there is no room for the copy.
         """
-        if not self._is_loose():
+        size = self.size_bytes()
+        if size < COMPACT_BYTES_MIN or self._used_bytes() >= _USED_SHARE * size:
             return False
         return await self.write(_COMPACT)
 
-    def _is_loose(self) -> bool:
-        with self.read() as view:
-            used = view.used_bytes()
+    async def tidy(self) -> bool:
+        """Compact where more than half of the file is free and the copy takes a moment.
+
+        Call it every now and then: it copies once a minute at most, so that writes that make a
+        file grow and shrink all the time wait for little.
+
+        Raises:
+            ServiceError: as `compact`. What else keeps the copy from being made is logged.
+        """
+        now = time.monotonic()
         size = self.size_bytes()
-        return size >= COMPACT_BYTES_MIN and used < _USED_SHARE * size
+        if size < COMPACT_BYTES_MIN or now < self._tidied + _TIDY_EVERY_S:
+            return False
+        if self._used_bytes() > min(_TIDY_SHARE * size, _TIDY_BYTES_MAX):
+            return False
+        self._tidied = now
+        try:
+            return await self.write(_COMPACT)
+        except (OSError, lmdb.Error) as error:
+            _log.warning("the data file stays large", extra={"why": str(error)})
+            return False
+
+    def _used_bytes(self) -> int:
+        with self.read() as view:
+            return view.used_bytes()
 
     @property
     def is_open(self) -> bool:
@@ -279,7 +308,7 @@ class Store:
             return
         env = None
         try:
-            env = self._folder.rewrite(self._env, sync=self._sync, databases=len(self._names))
+            env = self._folder.rewrite(sync=self._sync, databases=len(self._names))
             new = _Opened(env, self._databases_of(env))
             self._folder.put_in_place()
         except (lmdb.Error, OSError) as error:

@@ -180,8 +180,10 @@ class EmbeddedState:
     async def sweep(self, limit: int = SLICE) -> int:
         """See StateManager."""
         with self._store.read() as view:
-            if next(ended_entries(view, self._time.now_ns()), None) is None:
-                return 0  # most times; the disk is left alone
+            idle = next(ended_entries(view, self._time.now_ns()), None) is None
+        if idle:  # most times
+            await self._store.tidy()
+            return 0
         return await self._store.write(lambda txn: self._step(txn).sweep(limit))
 
     async def ready(self) -> bool:

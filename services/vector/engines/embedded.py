@@ -303,7 +303,10 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         self._core.opened.rest()
         self._lexicon.rest()
         await self._snapshots.drop_half_restored()
-        return await sweeping.sweep(self._core, limit)
+        count = await sweeping.sweep(self._core, limit)
+        if not count:
+            await self._core.store.tidy()
+        return count
 
     def mapped_bytes(self) -> int:
         """What graphs need of their files, which are mapped."""

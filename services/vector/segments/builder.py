@@ -9,7 +9,6 @@ it ends when its input ends. It knows files only: no store, no tenant.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 import usearch
 from numpy.typing import NDArray
 
+from services.common.lifetime import end_with_parent
 from services.vector.model import Hnsw, Metric, Quantization
 from services.vector.segments import container
 from services.vector.segments.container import FileRefusedError
@@ -47,7 +47,6 @@ _LOST_SHARE = 50
 """Where more than one row in so many cannot be reached, rows look alike, and no round helps."""
 
 _NICE = 5
-_PR_SET_PDEATHSIG = 1
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +82,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 def main() -> None:
     """Work until the input ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICE)
     decoder = msgspec.json.Decoder(Job)

@@ -1,10 +1,12 @@
 """A store's file is made small while others read it, and is whole whatever happens meanwhile."""
 
 import asyncio
+import sys
 
 import pytest
 
 from services.common import failpoints
+from services.common import store as store_module
 from services.common.errors import ServiceError
 from services.common.store import Schema, Store
 
@@ -57,6 +59,66 @@ async def test_room_comes_back_and_nothing_is_lost(tmp_path):
     store.close()
     store = opened(tmp_path)
     assert count(store) == 1_010
+    store.close()
+
+
+async def test_what_is_left_here_and_there_takes_no_more_than_if_it_had_been_alone(tmp_path):
+    """Pages are full again; LMDB's own copy leaves each record of ten its half-empty page."""
+    store, alone = opened(tmp_path / "many"), opened(tmp_path / "alone")
+    value = VALUE[:1500]
+    await store.write(lambda txn: [txn.put("a", b"%06d" % n, value) for n in range(20_000)] and 1)
+    await alone.write(
+        lambda txn: [txn.put("a", b"%06d" % n, value) for n in range(0, 20_000, 10)] and 1
+    )
+    await store.write(
+        lambda txn: [txn.delete("a", b"%06d" % n) for n in range(20_000) if n % 10] and 1
+    )
+    assert await store.compact()
+    assert store.size_bytes() < 1.05 * alone.size_bytes()
+    store.close()
+    alone.close()
+
+
+async def test_a_copy_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    """Its words say why, and the store goes on."""
+    store = opened(tmp_path)
+    await fill(store, 0, 20_000)
+    await empty(store, 100, 20_000)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="could not be copied: it ended with 1"):
+        await store.compact()
+    monkeypatch.undo()
+    assert await store.compact()
+    assert count(store) == 100
+    store.close()
+
+
+async def test_tidying_gives_back_what_is_mostly_free_once_a_minute(tmp_path, monkeypatch):
+    """A file of which half is used is left alone, and one that was tidied a moment ago."""
+    store = opened(tmp_path)
+    await fill(store, 0, 20_000)
+    await empty(store, 0, 8_000)
+    assert not await store.tidy()
+    await empty(store, 8_000, 19_000)
+    assert await store.tidy()
+    await fill(store, 30_000, 50_000)
+    await empty(store, 30_000, 50_000)
+    assert not await store.tidy()
+    monkeypatch.setattr(store_module, "_TIDY_EVERY_S", 0.0)
+    assert await store.tidy()
+    assert count(store) == 1_000
+    store.close()
+
+
+async def test_tidying_that_fails_is_told_in_the_log(tmp_path, monkeypatch, caplog):
+    """A loop that calls it again and again goes on."""
+    store = opened(tmp_path)
+    await fill(store, 0, 20_000)
+    await empty(store, 100, 20_000)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert not await store.tidy()
+    assert "stays large" in caplog.text
+    assert count(store) == 100
     store.close()
 
 
