@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,10 @@ from services.vector.segments.rows import (
 _UNIT = 2.0**-24
 _TINY = 1e-30
 _ROWS_AT_ONCE = 4096
+_PRODUCTS_MAX = 1 << 22
+"""So many products of matrices are held at once, 16 MB."""
+
+Keys = TypeVar("Keys", Floats, NDArray[np.float64])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,10 @@ def some_rows(
         return [rows] * len(places)
     coarse = table.vectors.coarse(rows)
     squares = None if table.squares is None else table.squares[rows]
+    if 1 < len(places) <= _PRODUCTS_MAX // len(rows):
+        keys = _keys(some.nodes[list(places)] @ widen(coarse).T, squares, some.metric)
+        slacks = [_slack(table.reach, some, place) for place in places]
+        return [rows[near] for near in _each_within(keys, slacks, limit)]
     found = []
     for place in places:
         keys = _keys(dots(coarse, some.halves[place], "bf16"), squares, some.metric)
@@ -102,9 +111,17 @@ def scores(table: Table, rows: Int64s, some: Probes, owners: Int64s) -> Floats:
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
         whose = owners[part] if len(some) > 1 else 0
-        exact = table.vectors.exact(rows[part])
+        exact = _exact(table, rows[part], repeated=len(some) > 1)
         found[part] = _compare(exact, some.sent[whose], some.lengths[whose], some.metric)
     return found
+
+
+def _exact(table: Table, rows: Int64s, *, repeated: bool) -> Floats:
+    """Rows as they are; those that several probes are near to are read once."""
+    if not repeated:
+        return table.vectors.exact(rows)
+    distinct, places = np.unique(rows, return_inverse=True)
+    return table.vectors.exact(distinct)[places]
 
 
 def _compare(
@@ -127,9 +144,7 @@ def _compare(
     return -far
 
 
-def _keys(
-    products: NDArray[np.float64], squares: Floats | None, metric: Metric
-) -> NDArray[np.float64]:
+def _keys(products: Keys, squares: Floats | None, metric: Metric) -> Keys:
     """What is larger for nearer rows."""
     if metric is Metric.L2 and squares is not None:
         products = 2 * products - squares
@@ -153,3 +168,12 @@ def _within(keys: NDArray[np.float64], slack: float, limit: int) -> Int64s:
     worst = float(np.partition(keys, len(keys) - limit)[len(keys) - limit])
     near: Int64s = np.flatnonzero(keys >= worst - slack)
     return near
+
+
+def _each_within(keys: Floats, slacks: Sequence[float], limit: int) -> list[Int64s]:
+    """As `_within`, for the keys of several probes, (b, more than `limit`)."""
+    last = keys.shape[1] - limit
+    least = np.partition(keys, last, axis=1)[:, last] - np.array(slacks)
+    below = np.nextafter(least.astype(np.float32), -np.float32(np.inf))
+    whose, near = np.nonzero(keys >= below[:, None])
+    return np.split(near, np.searchsorted(whose, np.arange(1, len(keys))))

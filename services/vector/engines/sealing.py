@@ -189,7 +189,7 @@ def _write_rows(path: Path, sources: Sequence[Table], chosen: Sequence[Int64s]) 
         reach = reach.joined(table.reach)
     revision = max(table.revision for table in sources)
     head = Rows(length=reach.length, residue=reach.residue, revision=revision)
-    container.write(path, head, arrays)
+    container.write(path, head, arrays, lasting=False)
 
 
 def _joined(

@@ -104,8 +104,16 @@ class Container:
             raise FileRefusedError("another release wrote it") from None
 
 
-def write(path: Path, head: msgspec.Struct, arrays: Mapping[str, NDArray[Any]]) -> str:
+def write(
+    path: Path, head: msgspec.Struct, arrays: Mapping[str, NDArray[Any]], *, lasting: bool = True
+) -> str:
     """Write a file aside and put it in place; its digest.
+
+    Args:
+        path: Where.
+        head: What is said of all arrays.
+        arrays: By name.
+        lasting: Whether it is to be there after a power cut.
 
     Raises:
         OSError: nothing stands under `path`.
@@ -121,11 +129,12 @@ def write(path: Path, head: msgspec.Struct, arrays: Mapping[str, NDArray[Any]]) 
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_suffix(".new")
     try:
-        digest = _write(aside, index, parts)
+        digest = _write(aside, index, parts, lasting=lasting)
         failpoints.hit("index.before_rename")
         aside.replace(path)
-        _flush_folder(path.parent)
-        _flush_folder(path.parent.parent)  # the folder itself may be new
+        if lasting:
+            _flush_folder(path.parent)
+            _flush_folder(path.parent.parent)  # the folder itself may be new
     except OSError:
         aside.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -196,7 +205,7 @@ def _padded(size: int) -> int:
     return -(-size // _ALIGNED) * _ALIGNED
 
 
-def _write(aside: Path, index: bytes, parts: list[NDArray[Any]]) -> str:
+def _write(aside: Path, index: bytes, parts: list[NDArray[Any]], *, lasting: bool) -> str:
     digest = blake3(max_threads=blake3.AUTO)
     with aside.open("wb") as file:
         file.seek(len(_MAGIC) + _DIGEST_BYTES)
@@ -212,7 +221,8 @@ def _write(aside: Path, index: bytes, parts: list[NDArray[Any]]) -> str:
         file.seek(0)
         file.write(_MAGIC + digest.digest())
         file.flush()
-        os.fsync(file.fileno())
+        if lasting:
+            os.fsync(file.fileno())
     return digest.hexdigest()
 
 

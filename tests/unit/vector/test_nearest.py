@@ -85,6 +85,9 @@ def test_no_row_that_is_among_the_nearest_is_left_out(metric, rows, vector, scal
     some = nearest.some_rows(table, probes, [0], np.arange(len(rows)), limit)[0]
     assert must <= set(found.tolist())
     assert must <= set(some.tolist())
+    several = nearest.probes([-vector, vector, vector], metric)
+    _, *both = nearest.some_rows(table, several, range(3), np.arange(len(rows)), limit)
+    assert all(must <= set(each.tolist()) for each in both)
     scores = nearest.scores(table, found, probes, np.zeros(len(found), int))
     assert np.allclose(scores, expected[found].astype(np.float32), rtol=2e-6, atol=1e-6)
 
