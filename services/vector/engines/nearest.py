@@ -29,6 +29,7 @@ from services.vector.segments.rows import (
     Reach,
     Table,
     dots,
+    products,
     split,
     widen,
 )
@@ -36,6 +37,8 @@ from services.vector.segments.rows import (
 _UNIT = 2.0**-24
 _TINY = 1e-30
 _ROWS_AT_ONCE = 4096
+_MULTIPLIED_AT_ONCE = 512
+_GROUP = 16
 _PRODUCTS_MAX = 1 << 22
 """So many products of matrices are held at once, 16 MB."""
 
@@ -92,17 +95,22 @@ def some_rows(
     """Of some rows those that may be among the `limit` nearest, for each of some probes."""
     if len(rows) <= limit or some.metric is Metric.MANHATTAN:
         return [rows] * len(places)
-    coarse = table.vectors.coarse(rows)
     squares = None if table.squares is None else table.squares[rows]
-    if 1 < len(places) <= _PRODUCTS_MAX // len(rows):
-        keys = _keys(some.nodes[list(places)] @ widen(coarse).T, squares, some.metric)
+    if at_once(len(places), len(rows)):
+        keys = _keys(_products(table, rows, some.halves[list(places)]), squares, some.metric)
         slacks = [_slack(table.reach, some, place) for place in places]
         return [rows[near] for near in _each_within(keys, slacks, limit)]
+    coarse = table.vectors.coarse(rows)
     found = []
     for place in places:
         keys = _keys(dots(coarse, some.halves[place], "bf16"), squares, some.metric)
         found.append(rows[_within(keys, _slack(table.reach, some, place), limit)])
     return found
+
+
+def at_once(probes: int, rows: int) -> bool:
+    """Whether so many probes are compared with so many rows by products of matrices."""
+    return 1 < probes <= _PRODUCTS_MAX // max(1, rows)
 
 
 def scores(table: Table, rows: Int64s, some: Probes, owners: Int64s) -> Floats:
@@ -113,6 +121,15 @@ def scores(table: Table, rows: Int64s, some: Probes, owners: Int64s) -> Floats:
         whose = owners[part] if len(some) > 1 else 0
         exact = _exact(table, rows[part], repeated=len(some) > 1)
         found[part] = _compare(exact, some.sent[whose], some.lengths[whose], some.metric)
+    return found
+
+
+def _products(table: Table, rows: Int64s, probes: Halves) -> Floats:
+    """Of each probe with some rows, both as upper halves, (b, n)."""
+    found = np.empty((len(probes), len(rows)), np.float32)
+    for start in range(0, len(rows), _MULTIPLIED_AT_ONCE):
+        part = slice(start, start + _MULTIPLIED_AT_ONCE)
+        found[:, part] = products(table.vectors.coarse(rows[part]), probes).T
     return found
 
 
@@ -165,15 +182,26 @@ def _within(keys: NDArray[np.float64], slack: float, limit: int) -> Int64s:
     if len(keys) <= limit:
         every: Int64s = np.arange(len(keys))
         return every
-    worst = float(np.partition(keys, len(keys) - limit)[len(keys) - limit])
-    near: Int64s = np.flatnonzero(keys >= worst - slack)
+    near: Int64s = np.flatnonzero(keys >= _reached(keys[None], limit)[0] - slack)
     return near
 
 
 def _each_within(keys: Floats, slacks: Sequence[float], limit: int) -> list[Int64s]:
     """As `_within`, for the keys of several probes, (b, more than `limit`)."""
-    last = keys.shape[1] - limit
-    least = np.partition(keys, last, axis=1)[:, last] - np.array(slacks)
+    least = _reached(keys, limit) - np.array(slacks)
     below = np.nextafter(least.astype(np.float32), -np.float32(np.inf))
     whose, near = np.nonzero(keys >= below[:, None])
     return np.split(near, np.searchsorted(whose, np.arange(1, len(keys))))
+
+
+def _reached(keys: Keys, limit: int) -> Keys:
+    """A number that at least `limit` of each probe's keys reach, and hardly more, (b,).
+
+    The `limit`-th of the greatest of groups, where there are many: to sort those is soon done.
+    """
+    groups = keys.shape[1] // _GROUP
+    if groups >= 8 * limit:
+        keys = keys[:, : groups * _GROUP].reshape(len(keys), _GROUP, groups).max(axis=1)
+    last = keys.shape[1] - limit
+    found: Keys = np.partition(keys, last, axis=1)[:, last]
+    return found

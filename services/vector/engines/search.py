@@ -30,6 +30,8 @@ CANDIDATES_MAX = 4096
 """Nodes asked of a graph; where more would be needed, a scan is quicker."""
 _ROWS_A_NODE = 50
 """Rows that a scan compares while a graph visits one node (measured, 384 numbers)."""
+_ROWS_A_NODE_TOGETHER = 150
+"""The same, where a scan compares them with several probes at once."""
 _SPARE = 2
 _TABLE_BITS = 40
 _ROW_BITS = (1 << _TABLE_BITS) - 1
@@ -143,8 +145,12 @@ class Search:
         if width is None or query.exactness is Exactness.APPROXIMATE:
             return width
         needed = max(width, self._asked(graph, part))
-        cheaper = part.count <= max(self._exact_threshold, _ROWS_A_NODE * needed)
-        return None if cheaper else width
+        rows = _ROWS_A_NODE_TOGETHER if self._together(part) else _ROWS_A_NODE
+        return None if part.count <= max(self._exact_threshold, rows * needed) else width
+
+    def _together(self, part: _Part) -> bool:
+        probes = len(self._probes)
+        return probes >= _THREADED_PROBES and nearest.at_once(probes, part.count)
 
     def _chosen_width(self, graph: Graph) -> int | None:
         query = self._query
@@ -194,13 +200,15 @@ class Search:
     def _compare_all(self, part: _Part, places: Sequence[int]) -> Int64s:
         table, limit = part.table, self._query.limit
         self._candidates[list(places)] += part.count
-        if part.rows is None or len(part.rows) > len(table) // 2:
+        most = part.rows is None or len(part.rows) > len(table) // 2
+        if most and not nearest.at_once(len(places), part.count):
             visible = part.visible()
             found = [
                 nearest.all_rows(table, self._probes, place, visible, limit) for place in places
             ]
         else:
-            found = nearest.some_rows(table, self._probes, places, part.rows, limit)
+            rows = np.arange(len(table)) if part.rows is None else part.rows
+            found = nearest.some_rows(table, self._probes, places, rows, limit)
         return _padded(found)
 
     def _scored(self, table: Table, rows: Int64s) -> Floats:

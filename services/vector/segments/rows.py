@@ -74,6 +74,19 @@ def dots(
     return found
 
 
+def products(rows: Halves, others: Halves) -> Floats:
+    """Inner products of each of some upper halves with each of others, (n, m), in float32."""
+    packed = nk.dots_pack(_tensor(others), dtype="bf16")
+    return np.asarray(nk.dots_packed(_tensor(rows), packed))
+
+
+def _tensor(halves: Halves) -> Any:
+    """A copy that numkong knows to be bf16, which NumPy has no type for."""
+    tensor = nk.empty(halves.shape, dtype="bf16")
+    np.asarray(memoryview(tensor))[:] = halves
+    return tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Vectors:
     """The vectors of a table, (n, dimension), of length 1 under cosine."""
