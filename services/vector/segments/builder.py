@@ -32,8 +32,8 @@ from services.vector.segments.graph import (
     as_nodes,
     new_index,
 )
-from services.vector.segments.rows import Floats, Halves, dots, split, widen
-from services.vector.segments.saved import node_vectors, weak
+from services.vector.segments.rows import Floats, Halves, dots, products, split, widen
+from services.vector.segments.saved import node_keys, node_vectors, weak
 from services.vector.segments.segment import Manifest
 
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 384, EF_MAX)
@@ -150,15 +150,18 @@ def _connected(
     to them is left, or one that searches do not take: with two threads up to 8 of 20,000, with one
     none (usearch 2.26). Only nodes with few links to them are looked for.
     """
+    graph = np.frombuffer(index.save(), np.uint8)
+    suspects = weak(graph)
+    nodes = as_nodes(widen(high[suspects]), job.metric, length=length, scale=scale)
+    lost = _unfound(index, high, suspects, nodes)
+    if not 0 < lost.sum() <= len(high) // _LOST_SHARE:
+        return graph
     for _ in range(_ROUNDS):
-        graph = np.frombuffer(index.save(), np.uint8)
-        suspects = weak(graph)
-        nodes = as_nodes(widen(high[suspects]), job.metric, length=length, scale=scale)
-        lost = _unfound(index, high, suspects, nodes)
-        if not 0 < lost.sum() <= len(high) // _LOST_SHARE:
-            return graph
         index.remove(suspects[lost])
         index.add(suspects[lost], nodes[lost], threads=1)
+        before, lost = lost, _unfound(index, high, suspects, nodes)
+        if not 0 < lost.sum() < before.sum():
+            break
     return np.frombuffer(index.save(), np.uint8)
 
 
@@ -208,24 +211,12 @@ def _vectors_of(graph: NDArray[np.uint8], high: Halves, job: Job) -> dict[str, N
     columns = job.dimension + (job.metric is Metric.DOT)
     nodes = node_vectors(graph, len(high), columns)[:, : job.dimension]
     slots = np.empty(len(high), np.int32)
-    slots[np.argsort(_prints(high), kind="stable")] = np.argsort(_prints(nodes), kind="stable")
+    slots[node_keys(graph)] = np.arange(len(high))
     same = all(
         np.array_equal(nodes[slots[start : start + _AT_ONCE]], high[start : start + _AT_ONCE])
         for start in range(0, len(high), _AT_ONCE)
     )
     return {"slots": slots} if same else {"high": high}
-
-
-def _prints(rows: Halves) -> NDArray[np.uint64]:
-    """A number for each row that another row is most unlikely to have."""
-    weights = np.random.default_rng(rows.shape[1]).integers(
-        0, 2**63, rows.shape[1], dtype=np.uint64
-    )
-    found = np.empty(len(rows), np.uint64)
-    for start in range(0, len(rows), _AT_ONCE):
-        part = rows[start : start + _AT_ONCE].astype(np.uint64)
-        found[start : start + _AT_ONCE] = part @ (2 * weights + 1)
-    return found
 
 
 def _measure(
@@ -246,7 +237,7 @@ def _measure(
     rows = widen(high[chosen])
     near = graph.search(rows, count, WIDTHS[2], job.threads)[:, -1]
     probes = (rows + widen(high[np.maximum(near, 0)])) * np.float32(0.5)
-    truth = [_nearest(high, probe, job.metric, count) for probe in probes]
+    truth = _nearest(high, probes, job.metric, count)
     recalls = []
     fetched = min(graph.enough(count), len(high))
     for width in (width for width in WIDTHS if width >= fetched):
@@ -258,15 +249,22 @@ def _measure(
     return recalls
 
 
-def _nearest(high: Halves, probe: Floats, metric: Metric, count: int) -> set[int]:
-    keys = dots(high, split(probe[None])[0][0], "bf16")
-    if metric is Metric.L2:
-        keys = 2 * keys - _squares(high)
-    return set(np.argpartition(-keys, count - 1)[:count].tolist())
-
-
-def _squares(high: Halves) -> NDArray[np.float64]:
-    return dots(high, high, "bf16")
+def _nearest(high: Halves, probes: Floats, metric: Metric, count: int) -> list[set[int]]:
+    """The rows that are nearest to each probe."""
+    halves = split(probes)[0]
+    best = np.full((len(probes), count), -np.inf, np.float32)
+    rows = np.full((len(probes), count), -1)
+    for start in range(0, len(high), _AT_ONCE):
+        part = high[start : start + _AT_ONCE]
+        keys = products(halves, part)
+        if metric is Metric.L2:
+            keys = (2 * keys - dots(part, part, "bf16")).astype(np.float32)
+        best = np.concatenate([best, keys], axis=1)
+        every = np.broadcast_to(np.arange(start, start + len(part)), keys.shape)
+        rows = np.concatenate([rows, every], axis=1)
+        order = np.argpartition(-best, count - 1, axis=1)[:, :count]
+        best, rows = (np.take_along_axis(each, order, axis=1) for each in (best, rows))
+    return [set(row.tolist()) for row in rows]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ as there may be links (32 each).
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -40,6 +41,16 @@ def node_vectors(graph: NDArray[np.uint8], rows: int, columns: int) -> Halves:
     return graph[_MATRIX.size : end].view(np.uint16).reshape(rows, columns)
 
 
+def node_keys(graph: NDArray[np.uint8]) -> Keys:
+    """The key of each node, in their order.
+
+    Raises:
+        FileRefusedError: where another usearch wrote it.
+    """
+    tape = _tape(graph)
+    return _columns(tape.nodes, tape.places, _KEY_BYTES).view(np.uint64)[:, 0]
+
+
 def weak(graph: NDArray[np.uint8]) -> Keys:
     """Keys of the nodes that few links lead to at the bottom level, or no path from the entry.
 
@@ -66,6 +77,27 @@ def _reached(links: NDArray[np.int32], entry: int) -> NDArray[np.bool_]:
 
 def _bottom(graph: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.int32], int]:
     """Keys (n,), links at the bottom level (n, any; -1 for none), and the entry's slot."""
+    tape = _tape(graph)
+    places = tape.places + _KEY_BYTES + _LEVEL_BYTES
+    told = _columns(tape.nodes, places, _SLOT_BYTES * (1 + tape.below)).view(np.uint32)
+    links = told[:, 1:].astype(np.int32)
+    links[np.arange(tape.below) >= told[:, :1]] = -1
+    return node_keys(graph), links, tape.entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Tape:
+    """Keys and links, as they stand behind the vectors."""
+
+    nodes: NDArray[np.uint8]
+    places: Int64s
+    """Where each node begins, (n,)."""
+    below: int
+    """Places for links at the bottom level."""
+    entry: int
+
+
+def _tape(graph: NDArray[np.uint8]) -> _Tape:
     content = memoryview(cast("Any", graph))
     rows, size = _MATRIX.unpack_from(content)
     start = _MATRIX.size + rows * size + _DENSE_HEAD_BYTES
@@ -77,13 +109,7 @@ def _bottom(graph: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.int32], int]:
     sizes = head + _SLOT_BYTES * (1 + below) + levels * _SLOT_BYTES * (1 + above)
     if count != rows or entry >= count or nodes_at + sizes.sum() != len(graph):
         raise FileRefusedError("its links are not where they should be")
-    places = np.cumsum(sizes) - sizes
-    nodes = graph[nodes_at:]
-    keys = _columns(nodes, places, _KEY_BYTES).view(np.uint64)[:, 0]
-    tape = _columns(nodes, places + head, _SLOT_BYTES * (1 + below)).view(np.uint32)
-    links = tape[:, 1:].astype(np.int32)
-    links[np.arange(below) >= tape[:, :1]] = -1
-    return keys, links, entry
+    return _Tape(graph[nodes_at:], np.cumsum(sizes) - sizes, below, entry)
 
 
 def _columns(nodes: NDArray[np.uint8], places: Int64s, width: int) -> NDArray[np.uint8]:
