@@ -148,20 +148,20 @@ def _connected(
 
     Nodes that usearch adds at the same moment do not see each other, and of some that way no link
     to them is left, or one that searches do not take: with two threads up to 8 of 20,000, with one
-    none (usearch 2.26). Only nodes with few links to them are looked for.
+    none (usearch 2.26). Only nodes with few links to them are looked for. Adding one again can cut
+    off another, which its old links led to.
     """
-    graph = np.frombuffer(index.save(), np.uint8)
-    suspects = weak(graph)
-    nodes = as_nodes(widen(high[suspects]), job.metric, length=length, scale=scale)
-    lost = _unfound(index, high, suspects, nodes)
-    if not 0 < lost.sum() <= len(high) // _LOST_SHARE:
-        return graph
+    again = np.zeros(len(high), np.bool_)
     for _ in range(_ROUNDS):
+        graph = np.frombuffer(index.save(), np.uint8)
+        suspects = weak(graph)
+        nodes = as_nodes(widen(high[suspects]), job.metric, length=length, scale=scale)
+        lost = _unfound(index, high, suspects, nodes)
+        if lost.sum() > len(high) // _LOST_SHARE or again[suspects[lost]].all():
+            return graph
         index.remove(suspects[lost])
         index.add(suspects[lost], nodes[lost], threads=1)
-        before, lost = lost, _unfound(index, high, suspects, nodes)
-        if not 0 < lost.sum() < before.sum():
-            break
+        again[suspects[lost]] = True
     return np.frombuffer(index.save(), np.uint8)
 
 
