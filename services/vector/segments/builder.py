@@ -25,6 +25,7 @@ from services.common.lifetime import end_with_parent
 from services.vector.model import Hnsw, Metric, Quantization
 from services.vector.segments import container
 from services.vector.segments.container import FileRefusedError
+from services.vector.segments.footprint import give_back, share_heap
 from services.vector.segments.graph import (
     EF_MAX,
     MEASURED_AT,
@@ -83,6 +84,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Work until the input ends."""
     end_with_parent()
+    share_heap()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICE)
     decoder = msgspec.json.Decoder(Job)
@@ -93,6 +95,7 @@ def main() -> None:
             done = Done(error=f"{type(error).__name__}: {error}")
         sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
         sys.stdout.buffer.flush()
+        give_back()  # a large job's memory would stay until a rest that may never come
 
 
 def build(job: Job) -> str:
