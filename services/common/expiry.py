@@ -12,7 +12,7 @@ from services.common.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
-SLICE = 500
+SLICE = 128
 """Items removed in one transaction, so that writers never wait long."""
 
 
@@ -69,7 +69,7 @@ async def sweep_forever(engine: Sweeps, interval_s: float) -> None:
 async def sweep_all(engine: Sweeps) -> int:
     """Remove all that has expired by now, a slice at a time; how many."""
     total = removed = await engine.sweep(SLICE)
-    while removed == SLICE:
+    while removed >= SLICE:
         removed = await engine.sweep(SLICE)
         total += removed
     return total

@@ -114,6 +114,7 @@ class Store:
         self._names = (META, *schema.databases)
         self._opened: _Opened | None = None
         self._reading = threading.Lock()
+        self._retiring: threading.Thread | None = None
         try:
             self._open(schema)
         except BaseException:
@@ -253,9 +254,13 @@ class Store:
         with self._reading:
             opened.readers -= 1
             if opened.retired and not opened.readers:
-                opened.env.close()
+                # The kernel takes its time to forget a large file, and a reader has none.
+                self._retiring = threading.Thread(target=opened.env.close, name="store-retired")
+                self._retiring.start()
 
     def _release(self) -> None:
+        if self._retiring is not None:
+            self._retiring.join()
         if self._opened is not None:
             self._opened.env.close()
         self._folder.release()

@@ -7,6 +7,7 @@ each read.
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ META = "meta"
 _REVISION = b"revision"
 _U64 = struct.Struct(">Q")
 _CHECKSUM = struct.Struct("<I")
+
+_WORK_S = 0.0005
+_REST_S = 0.0003
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,21 @@ class Txn(View):
         super().__init__(txn, databases)
         self.put_bytes = 0
         """Bytes of keys and values written so far."""
+        self._rested: float | None = None
+
+    def patient(self) -> Txn:
+        """This one, which from here on rests now and then.
+
+        For what nobody waits for: a search that comes meanwhile wants the interpreter several
+        times, and would wait each time as long as a thread may keep it.
+        """
+        self._rested = time.perf_counter()
+        return self
+
+    def get(self, database: str, key: bytes) -> bytes | None:
+        """See View."""
+        self._rest()
+        return super().get(database, key)
 
     def put(self, database: str, key: bytes, value: bytes) -> None:
         """Write a value with its checksum."""
@@ -141,6 +160,7 @@ class Txn(View):
 
     def delete(self, database: str, key: bytes) -> bool:
         """Remove a key; False where it was not there."""
+        self._rest()
         removed: bool = self._txn.delete(key, db=self._databases[database])
         return removed
 
@@ -156,6 +176,11 @@ class Txn(View):
         revision = self.revision() + 1
         self.put(META, _REVISION, _U64.pack(revision))
         return revision
+
+    def _rest(self) -> None:
+        if self._rested is not None and time.perf_counter() > self._rested + _WORK_S:
+            time.sleep(_REST_S)
+            self._rested = time.perf_counter()
 
 
 def _seal_value(key: bytes, value: bytes) -> bytes:

@@ -99,7 +99,7 @@ def checkpoint(ours: vector.Ours) -> float:
 def found(ours: vector.Ours, queries: np.ndarray, width: int) -> list[list[int]]:
     """What a search of that width answers for each query."""
     answers = [ours.search(COLLECTION, query, expansion=width) for query in queries]
-    return [vector.numbers([hit.record_id for hit in answer.hits]) for answer in answers]
+    return [vector.numbers(answer.columns.record_ids) for answer in answers]
 
 
 def measured(report: Report, deployment: Deployment, data: Data, count: int) -> None:

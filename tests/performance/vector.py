@@ -71,16 +71,16 @@ class Ours:
         return self.admin.CheckpointIndex(request, metadata=self.metadata, timeout=WAIT_S)
 
     def search(self, collection, vector, **options):
-        """One search."""
+        """One search, answered in columns: ids and scores, as a library answers."""
         request = vector_pb2.SearchRequest(
             collection_id=collection,
             vector=types_pb2.Vector(f32=vector.tobytes()),
-            options=vector_pb2.SearchOptions(limit=K, mask=vector_pb2.RecordMask(), **options),
+            options=vector_pb2.SearchOptions(limit=K, form=vector_pb2.HIT_FORM_COLUMNS, **options),
         )
         return self.call("Search", request)
 
     def batch(self, collection, vectors, **options):
-        """Several searches, answered in columns."""
+        """Several searches, answered likewise."""
         request = vector_pb2.BatchSearchRequest(
             collection_id=collection,
             f32=vectors.tobytes(),
@@ -182,7 +182,7 @@ def bench_main(report, processes, ours, through, *, vectors, queries):
         len(vectors) / took >= 20_000,
     )
     found = ours.search("main", vectors[-1])
-    assert found.hits[0].record_id == f"r{len(vectors) - 1}"
+    assert found.columns.record_ids[0] == f"r{len(vectors) - 1}"
     start = time.perf_counter()
     done = ours.checkpoint("main")
     built = time.perf_counter() - start

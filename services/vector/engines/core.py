@@ -148,7 +148,9 @@ class Core:
 
     async def erase(self, namespace: int, member: int, limit: int) -> int:
         """Erase some of a collection that is gone; 0 when nothing is left."""
-        return await self.store.write(lambda txn: places.erase(txn, namespace, member, limit))
+        return await self.store.write(
+            lambda txn: places.erase(txn.patient(), namespace, member, limit)
+        )
 
     async def in_pool(self, work: Callable[[], T]) -> T:
         """Do something in a thread."""

@@ -29,7 +29,7 @@ from services.vector.segments.rows import (
     Reach,
     Table,
     dots,
-    products,
+    multiplied,
     split,
     widen,
 )
@@ -97,9 +97,10 @@ def some_rows(
         return [rows] * len(places)
     squares = None if table.squares is None else table.squares[rows]
     if at_once(len(places), len(rows)):
-        keys = _keys(_products(table, rows, some.halves[list(places)]), squares, some.metric)
+        products = _products(table, rows, some.halves[list(places)])
         slacks = [_slack(table.reach, some, place) for place in places]
-        return [rows[near] for near in _each_within(keys, slacks, limit)]
+        each = _each_within(_keys(products, squares, some.metric), slacks, limit)
+        return [rows[near] for near in each]
     coarse = table.vectors.coarse(rows)
     found = []
     for place in places:
@@ -113,13 +114,18 @@ def at_once(probes: int, rows: int) -> bool:
     return 1 < probes <= _PRODUCTS_MAX // max(1, rows)
 
 
-def scores(table: Table, rows: Int64s, some: Probes, owners: Int64s) -> Floats:
-    """Scores of rows, row n with probe `owners[n]`, computed in float64 and rounded once."""
+def scores(
+    table: Table, rows: Int64s, some: Probes, owners: Int64s, *, repeated: bool = False
+) -> Floats:
+    """Scores of rows, row n with probe `owners[n]`, computed in float64 and rounded once.
+
+    Where many of them are `repeated`, each is read once.
+    """
     found = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
         whose = owners[part] if len(some) > 1 else 0
-        exact = _exact(table, rows[part], repeated=len(some) > 1)
+        exact = _exact(table, rows[part], repeated=repeated)
         found[part] = _compare(exact, some.sent[whose], some.lengths[whose], some.metric)
     return found
 
@@ -129,12 +135,12 @@ def _products(table: Table, rows: Int64s, probes: Halves) -> Floats:
     found = np.empty((len(probes), len(rows)), np.float32)
     for start in range(0, len(rows), _MULTIPLIED_AT_ONCE):
         part = slice(start, start + _MULTIPLIED_AT_ONCE)
-        found[:, part] = products(table.vectors.coarse(rows[part]), probes).T
+        found[:, part] = multiplied(table.vectors.coarse(rows[part]), probes).T
     return found
 
 
 def _exact(table: Table, rows: Int64s, *, repeated: bool) -> Floats:
-    """Rows as they are; those that several probes are near to are read once."""
+    """Rows as they are."""
     if not repeated:
         return table.vectors.exact(rows)
     distinct, places = np.unique(rows, return_inverse=True)

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from services.common.store import Store, View
 from services.vector.engines import reads
@@ -23,6 +23,8 @@ IDLE_S = 60.0
 """A namespace that nobody has used for so long is let go of, and costs nothing until it is."""
 _INLINE_READ_ROWS = 500
 _TRIM_BYTES = 64 * 1024**2
+_ARRIVAL_S = 0.005
+"""A commit arrives sooner, or it is none that arrives here."""
 
 
 class Opened:
@@ -52,6 +54,7 @@ class Opened:
         self._dropped: set[int] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._let_go_bytes = 0
+        self._arrived = asyncio.Event()
         with store.read() as view:
             self._applied = view.revision()
 
@@ -66,7 +69,9 @@ class Opened:
                 if view.revision() == self._applied:
                     yield view
                     return
-            await asyncio.sleep(0)
+            # Not in a busy loop: that would keep the interpreter from the thread that commits.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), _ARRIVAL_S)
 
     def find(self, number: int) -> Namespace | None:
         """A namespace that is open; it counts as used."""
@@ -120,6 +125,8 @@ class Opened:
         for gone in change.gone:
             self._forget(gone.namespace, gone.member, shared=gone.shared)
         self._applied = max(self._applied, change.revision)
+        self._arrived.set()
+        self._arrived.clear()  # whoever waited goes on all the same
 
     def rest(self) -> None:
         """Let go of what nobody has used for a while."""

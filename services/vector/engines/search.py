@@ -37,6 +37,8 @@ _TABLE_BITS = 40
 _ROW_BITS = (1 << _TABLE_BITS) - 1
 _THREADED_PROBES = 4
 _LIVING_SHARE = 0.999
+_SHARED_BELOW = 2
+"""Fewer rows than so many times those that are compared exactly: several probes share many."""
 
 
 @dataclass(slots=True)
@@ -118,7 +120,7 @@ class Search:
         for number, part in enumerate(parts):
             if part.count:
                 rows = self._look(part)
-                scores.append(self._scored(part.table, rows))
+                scores.append(self._scored(part, rows))
                 codes.append(np.where(rows < 0, -1, rows + (number << _TABLE_BITS)))
         ranked = self._rank(codes, scores)
         return [self._result(each, place, count) for place, each in enumerate(ranked)]
@@ -211,12 +213,15 @@ class Search:
             found = nearest.some_rows(table, self._probes, places, rows, limit)
         return _padded(found)
 
-    def _scored(self, table: Table, rows: Int64s) -> Floats:
+    def _scored(self, part: _Part, rows: Int64s) -> Floats:
         """Scores of rows, (b, any); -inf where there is none."""
         scores = np.full(rows.shape, -np.inf, np.float32)
         good = rows >= 0
         owners = np.nonzero(good)[0]
-        scores[good] = nearest.scores(table, rows[good], self._probes, owners)
+        repeated = part.count < _SHARED_BELOW * rows.size
+        scores[good] = nearest.scores(
+            part.table, rows[good], self._probes, owners, repeated=repeated
+        )
         return scores
 
     def _rank(self, codes: list[Int64s], scores: list[Floats]) -> list[list[tuple[int, float]]]:

@@ -16,11 +16,15 @@ async def sweep(core: Core, limit: int) -> int:
         doomed = next(view.keys(layout.DOOMED, b""), None)
     count = 0
     if ending is not None and layout.read_ending_key(ending)[0] <= now_ns:
-        count += len((await core.write(lambda txn: places.end_due(txn, now_ns, limit))).gone)
+        count += len(
+            (await core.write(lambda txn: places.end_due(txn.patient(), now_ns, limit))).gone
+        )
     if expiring is not None and layout.read_due_key(expiring)[0] <= now_ns:
-        count += (await core.write(lambda txn: writes.expire(txn, now_ns, limit))).count
+        count += (await core.write(lambda txn: writes.expire(txn.patient(), now_ns, limit))).count
     if passing is not None and layout.read_due_key(passing)[0] <= now_ns:
-        count += (await core.write(lambda txn: writes.forget_history(txn, now_ns, limit))).count
+        count += (
+            await core.write(lambda txn: writes.forget_history(txn.patient(), now_ns, limit))
+        ).count
     if doomed is not None and count < limit:
         count += await core.erase(*layout.read_pair(doomed), limit - count)
     return count

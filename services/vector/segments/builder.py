@@ -33,7 +33,7 @@ from services.vector.segments.graph import (
     as_nodes,
     new_index,
 )
-from services.vector.segments.rows import Floats, Halves, dots, products, split, widen
+from services.vector.segments.rows import Floats, Halves, dots, multiplied, split, widen
 from services.vector.segments.saved import node_keys, node_vectors, weak
 from services.vector.segments.segment import Manifest
 
@@ -259,7 +259,7 @@ def _nearest(high: Halves, probes: Floats, metric: Metric, count: int) -> list[s
     rows = np.full((len(probes), count), -1)
     for start in range(0, len(high), _AT_ONCE):
         part = high[start : start + _AT_ONCE]
-        keys = products(halves, part)
+        keys = multiplied(halves, part)
         if metric is Metric.L2:
             keys = (2 * keys - dots(part, part, "bf16")).astype(np.float32)
         best = np.concatenate([best, keys], axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ OWN_GROWTH_BYTES = 4 * 1024**2
 """What memory may grow before it is seen to what of it is free: a millisecond or two."""
 MAPPED_BYTES_MAX = 2 * 1024**2
 """Of a store's file that stay mapped; more is unmapped, and read again from the kernel's cache."""
+TRIM_EVERY_S = 0.9
 
 _MADV_DONTNEED = 4
 _M_ARENA_MAX = -8
@@ -61,13 +63,20 @@ class Footprint:
         unmap(folder)  # what opening looked at
         self._mapped_at_start = mapped_bytes()
         self._own_bytes = own_bytes()
+        self._trimmed_at = -TRIM_EVERY_S
 
     def trim(self, beside: int) -> None:
         """Keep little of the stores' files mapped: whoever reads them reads here and there.
 
+        Takes a millisecond or two, and so does no more than once a second.
+
         Args:
             beside: Bytes of other files that are meant to stay.
         """
+        now = time.monotonic()
+        if now < self._trimmed_at + TRIM_EVERY_S:
+            return
+        self._trimmed_at = now
         if mapped_bytes() - self._mapped_at_start > beside + MAPPED_BYTES_MAX:
             unmap(self._folder)
         if own_bytes() > self._own_bytes + OWN_GROWTH_BYTES:

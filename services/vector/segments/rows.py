@@ -74,7 +74,7 @@ def dots(
     return found
 
 
-def products(rows: Halves, others: Halves) -> Floats:
+def multiplied(rows: Halves, others: Halves) -> Floats:
     """Inner products of each of some upper halves with each of others, (n, m), in float32."""
     packed = nk.dots_pack(_tensor(others), dtype="bf16")
     return np.asarray(nk.dots_packed(_tensor(rows), packed))

@@ -172,7 +172,7 @@ def _touch(bench: Bench, deployment: Deployment, count: int) -> None:
         ours = door.tenant(f"t{number}")
         query = bench.rows(number * EACH, 1)[0]
         found = ours.search("own", query)
-        assert found.hits[0].record_id == "r0", found
+        assert found.columns.record_ids[0] == "r0", found
 
 
 async def _create_in_engine(folder: Path, count: int) -> float:
