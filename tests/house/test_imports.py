@@ -11,7 +11,16 @@ from tests.house import tree
 
 CONTRACTS = tomllib.loads(tree.text("pyproject.toml"))["tool"]["importlinter"]["contracts"]
 ENGINES = next(one["source_modules"] for one in CONTRACTS if one["id"] == "engines")
-ENGINES_MAY_USE = {"clock", "errors", "expiry", "failpoints", "limits", "scopes", "store"}
+ENGINES_MAY_USE = {
+    "clock",
+    "errors",
+    "expiry",
+    "failpoints",
+    "lifetime",
+    "limits",
+    "scopes",
+    "store",
+}
 WORKER = ("services/runtime/worker/", "services/runtime/frames.py")
 WORKER_MAY_USE = sys.stdlib_module_names | {"lupa"}
 
