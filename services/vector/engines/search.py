@@ -143,7 +143,7 @@ class Search:
         query = self._query
         if query.exactness is Exactness.EXACT or part.count <= query.limit:
             return None
-        width = self._chosen_width(graph)
+        width = self._chosen_width(graph, part)
         if width is None or query.exactness is Exactness.APPROXIMATE:
             return width
         needed = max(width, self._asked(graph, part))
@@ -154,21 +154,24 @@ class Search:
         probes = len(self._probes)
         return probes >= _THREADED_PROBES and nearest.at_once(probes, part.count)
 
-    def _chosen_width(self, graph: Graph) -> int | None:
+    def _chosen_width(self, graph: Graph, part: _Part) -> int | None:
+        """What was asked for, or what has the recall that was: so many of the visible rows."""
         query = self._query
         if query.min_recall is not None:
-            return graph.width(query.min_recall, query.limit)
-        if query.expansion or self._ef_search:
+            width = graph.width(query.min_recall, query.limit)
+        elif query.expansion or self._ef_search:
             return max(query.expansion or self._ef_search, 1)
-        return graph.width(RECALL_DEFAULT, query.limit) or graph.widest(query.limit)
+        else:
+            width = graph.width(RECALL_DEFAULT, query.limit) or graph.widest(query.limit)
+        if width is None:
+            return None
+        return min(math.ceil(width / _share(graph, part)), max(width, CANDIDATES_MAX))
 
     def _asked(self, graph: Graph, part: _Part) -> int:
         """How many nodes to ask for at first, so that enough of them may be found."""
         enough = graph.enough(self._query.limit) + _SPARE
-        share = part.count / max(1, len(graph))
-        if share > _LIVING_SHARE:
-            return enough
-        return math.ceil(1.2 * enough / share) + _SPARE
+        share = _share(graph, part)
+        return enough if share == 1 else math.ceil(1.2 * enough / share) + _SPARE
 
     def _through(self, graph: Graph, part: _Part, width: int) -> Int64s:
         """Ask the graph for more until enough of what it names may be found, else compare all."""
@@ -312,6 +315,12 @@ _RANK = {
     SearchPath.FALLBACK: 4,
 }
 """Which path names a search that took several."""
+
+
+def _share(graph: Graph, part: _Part) -> float:
+    """How many of a graph's nodes may be found; a few that are gone do not count."""
+    share = part.count / max(1, len(graph))
+    return 1.0 if share > _LIVING_SHARE else share
 
 
 def _padded(found: Sequence[Int64s]) -> Int64s:

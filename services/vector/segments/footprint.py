@@ -12,9 +12,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-OWN_GROWTH_BYTES = 4 * 1024**2
+OWN_GROWTH_BYTES = 1024**2
 """What memory may grow before it is seen to what of it is free: a millisecond or two."""
-MAPPED_BYTES_MAX = 2 * 1024**2
+MAPPED_BYTES_MAX = 512 * 1024
 """Of a store's file that stay mapped; more is unmapped, and read again from the kernel's cache."""
 TRIM_EVERY_S = 0.9
 
