@@ -10,7 +10,15 @@ from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
 from services.vector.engines import reads
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
-from services.vector.model import Metric, NewRecord, Query
+from services.vector.model import (
+    Condition,
+    Exactness,
+    Metric,
+    NewRecord,
+    Query,
+    Range,
+    SearchPath,
+)
 
 PLACE = ("acme", "global", "docs")
 OTHER = ("globex", "global", "docs")
@@ -163,3 +171,38 @@ async def test_a_damaged_vector_is_not_searched(storage):
     with pytest.raises(ServiceError, check=lambda e: e.reason == Reason.RECORD_CORRUPT):
         await search(storage)
     assert (await search(storage, OTHER))[0] == ["b"]
+
+
+async def test_a_filtered_search_finds_as_many_of_the_nearest_as_one_without(storage):
+    """A graph is searched wider by what a filter hides, or half of what it finds would be all."""
+    rng = np.random.default_rng(11)
+    rows = rng.normal(size=(6000, 24)).astype(np.float32)
+    place = ("acme", "global", "many")
+    await storage.create_collection(*place, dimension=24, metric=Metric.COSINE)
+    many = [
+        NewRecord(record_id=f"{number:04}", vector=row, metadata={"part": number % 4})
+        for number, row in enumerate(rows)
+    ]
+    await storage.upsert(*place, many)
+    await search(storage, place)
+    await storage.settled()
+    asked = list(rng.normal(size=(200, 24)).astype(np.float32))
+
+    async def recall(where):
+        found = {}
+        for exactness in (Exactness.APPROXIMATE, Exactness.EXACT):
+            query = Query(vectors=asked, limit=10, filter=where, exactness=exactness)
+            found[exactness] = await storage.search(*place, query)
+        near, all_of_them = found.values()
+        assert {each.path for each in near} <= {SearchPath.GRAPH, SearchPath.GRAPH_WIDENED}
+        pairs = zip(near, all_of_them, strict=True)
+        return sum(len(ids(one) & ids(other)) for one, other in pairs) / (10 * len(asked))
+
+    whole = await recall(None)
+    for below in (3, 2, 1):
+        assert await recall(Condition("part", Range(lt=below))) > whole - 0.01
+
+
+def ids(result):
+    """The ids found."""
+    return {hit.record.record_id for hit in result.hits}
