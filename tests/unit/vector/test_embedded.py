@@ -184,8 +184,7 @@ async def test_a_filtered_search_finds_as_many_of_the_nearest_as_one_without(sto
         for number, row in enumerate(rows)
     ]
     await storage.upsert(*place, many)
-    await search(storage, place)
-    await storage.settled()
+    await storage.checkpoint(*place)
     asked = list(rng.normal(size=(200, 24)).astype(np.float32))
 
     async def recall(where):
