@@ -184,7 +184,7 @@ class Store:
         return await self.write(_COMPACT)
 
     async def tidy(self) -> bool:
-        """Compact where more than half of the file is free and the copy takes a moment.
+        """Compact where more than half of the file is free; the copy must be short and have room.
 
         Call it every now and then: it copies once a minute at most, so that writes that make a
         file grow and shrink all the time wait for little.
@@ -196,7 +196,8 @@ class Store:
         size = self.size_bytes()
         if size < COMPACT_BYTES_MIN or now < self._tidied + _TIDY_EVERY_S:
             return False
-        if self._used_bytes() > min(_TIDY_SHARE * size, _TIDY_BYTES_MAX):
+        room = self._folder.room_bytes() - RESERVE_BYTES
+        if self._used_bytes() > min(_TIDY_SHARE * size, _TIDY_BYTES_MAX, room):
             return False
         self._tidied = now
         try:

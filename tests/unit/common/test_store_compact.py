@@ -94,12 +94,15 @@ async def test_a_copy_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 async def test_tidying_gives_back_what_is_mostly_free_once_a_minute(tmp_path, monkeypatch):
-    """A file of which half is used is left alone, and one that was tidied a moment ago."""
+    """One that is half used is left alone, or was tidied a moment ago, or has no room for a copy."""
     store = opened(tmp_path)
     await fill(store, 0, 20_000)
     await empty(store, 0, 8_000)
     assert not await store.tidy()
     await empty(store, 8_000, 19_000)
+    with monkeypatch.context() as full:
+        full.setattr(store._folder, "room_bytes", lambda: 3 * 2**20)
+        assert not await store.tidy()
     assert await store.tidy()
     await fill(store, 30_000, 50_000)
     await empty(store, 30_000, 50_000)
