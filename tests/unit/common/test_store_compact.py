@@ -94,7 +94,7 @@ async def test_a_copy_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 async def test_tidying_gives_back_what_is_mostly_free_once_a_minute(tmp_path, monkeypatch):
-    """One that is half used is left alone, or was tidied a moment ago, or has no room for a copy."""
+    """One that is half used is left alone, was tidied a moment ago, or has no room for a copy."""
     store = opened(tmp_path)
     await fill(store, 0, 20_000)
     await empty(store, 0, 8_000)
