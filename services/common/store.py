@@ -368,7 +368,7 @@ class Store:
                 self._queue.put(waiting)  # behind the mark of the end nothing can have joined
                 return
             group.append(waiting)
-            size += self._run(parent, waiting, room - size)
+            size += self._run(parent, waiting, room - _PAGES_PER_BYTE * size)
 
     def _room_bytes(self, txn: Any) -> int:
         """What may be written still; what lies free in the file counts where the disk is short."""
