@@ -19,6 +19,7 @@ from usearch.index import Index
 
 from services.common.clock import SystemClock
 from services.common.context import METADATA_KEY, CallContext, Seal, read_key
+from services.vector.segments.footprint import GIVE_EVERY_S
 
 DIMENSION = 384
 K = 10
@@ -246,6 +247,7 @@ def bench_main(report, processes, ours, through, *, vectors, queries):
         "0.6",
         searches / empties >= 0.6,
     )
+    time.sleep(2 * GIVE_EVERY_S)  # what the crowd left goes back
     anon, mapped = memory_mb(pid) - before[0], memory_mb(pid, "RssFile") - before[1]
     quantised = len(vectors) * (DIMENSION * 2 + 150) / 2**20
     total = memory_mb(pid, "VmRSS")

@@ -17,6 +17,8 @@ OWN_GROWTH_BYTES = 1024**2
 MAPPED_BYTES_MAX = 512 * 1024
 """Of a store's file that stay mapped; more is unmapped, and read again from the kernel's cache."""
 TRIM_EVERY_S = 0.9
+GIVE_EVERY_S = 5.0
+"""What became free without any growth goes back so often: a millisecond."""
 
 _MADV_DONTNEED = 4
 _M_ARENA_MAX = -8
@@ -63,7 +65,7 @@ class Footprint:
         unmap(folder)  # what opening looked at
         self._mapped_at_start = mapped_bytes()
         self._own_bytes = own_bytes()
-        self._trimmed_at = -TRIM_EVERY_S
+        self._trimmed_at = self._given_at = -GIVE_EVERY_S
 
     def trim(self, beside: int) -> None:
         """Keep little of the stores' files mapped: whoever reads them reads here and there.
@@ -79,8 +81,10 @@ class Footprint:
         self._trimmed_at = now
         if mapped_bytes() - self._mapped_at_start > beside + MAPPED_BYTES_MAX:
             unmap(self._folder)
-        if own_bytes() > self._own_bytes + OWN_GROWTH_BYTES:
+        grown = own_bytes() > self._own_bytes + OWN_GROWTH_BYTES
+        if grown or now > self._given_at + GIVE_EVERY_S:
             give_back()
+            self._given_at = now
             self._own_bytes = own_bytes()
         self._own_bytes = min(own_bytes(), self._own_bytes)
 
