@@ -180,6 +180,19 @@ async def test_sweep_of_nothing_leaves_the_disk_alone(engine, monkeypatch):
     monkeypatch.undo()
 
 
+async def test_a_sweep_gives_back_what_deletions_left(engine):
+    """Nobody has to ask for it; the other tenant's items are still there."""
+    large = Value(Encoding.TEXT, b"x" * 100_000)
+    for number in range(200):
+        await engine.set("acme", "global", f"k{number}", large)
+    await engine.set("globex", "global", "k", TEXT)
+    await engine.purge("acme")
+    before = engine._store.size_bytes()
+    await engine.sweep()
+    assert engine._store.size_bytes() < before / 10
+    assert (await engine.get("globex", "global", "k")).item.value == TEXT
+
+
 async def test_many_callers(engine):
     """Increments by many callers at once are all counted, each at a revision of its own."""
     counted = await asyncio.gather(

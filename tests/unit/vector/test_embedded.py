@@ -173,6 +173,23 @@ async def test_a_damaged_vector_is_not_searched(storage):
     assert (await search(storage, OTHER))[0] == ["b"]
 
 
+async def test_a_sweep_gives_back_what_deletions_left(storage):
+    """Nobody has to ask for it; the other tenant's records are still there."""
+    large = [
+        NewRecord(record_id=f"{n}", vector=np.ones(2, np.float32), text="x" * 4000)
+        for n in range(6000)
+    ]
+    await storage.upsert(*PLACE, large)
+    await storage.upsert(*OTHER, records("a", "b"))
+    await storage.delete(*PLACE, [each.record_id for each in large[10:]])
+    before = storage._core.store.size_bytes()
+    while await storage.sweep():
+        pass
+    assert storage._core.store.size_bytes() < before / 10
+    assert len((await search(storage))[0]) == 10
+    assert (await search(storage, OTHER))[0] == ["a", "b"]
+
+
 async def test_a_filtered_search_finds_as_many_of_the_nearest_as_one_without(storage):
     """A graph is searched wider by what a filter hides, or half of what it finds would be all."""
     rng = np.random.default_rng(11)
