@@ -1,38 +1,56 @@
 """Memory that was used once does not stay."""
 
+import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+MANY = 20 * 1024**2
+"""Half of what each use takes."""
+CODE = """
+import json, pathlib, sys
 from services.vector.segments import footprint
 
-BLOCKS, BYTES = 40_000, 1000
+def used_once():
+    blocks = [bytes(1000) for _ in range(40_000)]
+    return bytes(1000)  # stays, behind what becomes free
 
-pytestmark = pytest.mark.skipif(
+seen = []
+def see():
+    seen.append(footprint.own_bytes())
+
+kept = footprint.Footprint(pathlib.Path(sys.argv[1]))
+see()
+stays = [used_once()]
+see()
+kept.trim(0)
+see()
+stays.append(used_once())
+kept.trim(0)
+see()
+footprint.TRIM_EVERY_S = 0.0
+kept.trim(0)
+see()
+print(json.dumps(seen))
+"""
+
+
+@pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only glibc is asked to give memory back"
 )
-
-
-def holes():
-    """Use 40 MB and leave them free behind one block that stays."""
-    blocks = [bytes(BYTES) for _ in range(BLOCKS)]
-    last = bytes(BYTES)
-    del blocks
-    return last
-
-
-def test_what_is_free_goes_back_once_a_second(tmp_path, monkeypatch):
+def test_what_is_free_goes_back_once_a_second(tmp_path):
     """And not with every slice of a sweep, as it takes a millisecond."""
-    kept = footprint.Footprint(tmp_path)
-    before = footprint.own_bytes()
-    stays = [holes()]
-    assert footprint.own_bytes() > before + BLOCKS * BYTES // 2
-    kept.trim(0)
-    assert footprint.own_bytes() < before + BLOCKS * BYTES // 2
-    stays.append(holes())
-    kept.trim(0)
-    assert footprint.own_bytes() > before + BLOCKS * BYTES // 2
-    monkeypatch.setattr(footprint, "TRIM_EVERY_S", 0.0)
-    kept.trim(0)
-    assert footprint.own_bytes() < before + BLOCKS * BYTES // 2
-    assert stays
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(tmp_path)],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, used, trimmed, too_soon, again = json.loads(done.stdout)
+    assert used > before + MANY
+    assert trimmed < before + MANY
+    assert too_soon > before + MANY
+    assert again < before + MANY
