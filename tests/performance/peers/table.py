@@ -57,7 +57,7 @@ def page(results: Sequence[Found], asked: Sequence[Sequence[str]], count: int, p
 def _head(count: int) -> str:
     return f"""# Vector engines side by side
 
-Written by `make bench-vector`, in one run on one machine: {os.cpu_count()} cores of
+Written by `make bench-vector`, on one machine and one day: {os.cpu_count()} cores of
 {_processor()}, Linux {platform.release()}. The data are {count:,} sentences of Python's own
 documentation and docstrings, embedded by the local model (384 numbers each), and 1 000 more as
 queries. Each engine runs alone, in processes and a folder of its own, on loopback.
