@@ -18,6 +18,7 @@ from typing import Protocol
 
 from services.common.clock import Clock
 from services.common.errors import Reason, ServiceError
+from services.common.expiry import SLICE
 from services.common.store import exit_on_fatal
 from services.state.engines.embedded import EmbeddedState
 from services.state.engines.memory import MemoryState
@@ -130,7 +131,7 @@ class StateManager(StateReader, StateWriter, Protocol):
     def capabilities(self) -> frozenset[Capability]:
         """What this engine can do."""
 
-    async def sweep(self, limit: int = 500) -> int:
+    async def sweep(self, limit: int = SLICE) -> int:
         """Remove up to `limit` expired items, in one revision; how many.
 
         Readers never see these items; this gives their room back.

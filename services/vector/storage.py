@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
 
+from services.common.expiry import SLICE
 from services.vector.model import (
     Checkpoint,
     Collection,
@@ -367,7 +368,7 @@ class VectorStorage(Protocol):
     async def configure_tenant(self, tenant: str, isolation: Isolation) -> Isolation:
         """How this tenant is to be kept apart; one that has collections stays as it is."""
 
-    async def sweep(self, limit: int = 500) -> int:
+    async def sweep(self, limit: int = SLICE) -> int:
         """Remove up to `limit` records that have expired or whose collection is gone; how many.
 
         Readers never see these records; this gives their room back.

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.common.clock import Clock
+from services.common.expiry import SLICE
 from services.common.limits import MIB
 from services.common.store import Store
 from services.vector.checks import check_records
@@ -298,7 +299,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
             disk_bytes=self._core.store.size_bytes() + self._core.opened.sealing.size_bytes(),
         )
 
-    async def sweep(self, limit: int = 500) -> int:
+    async def sweep(self, limit: int = SLICE) -> int:
         """Remove what has expired, what no history reaches, and what belongs to nothing."""
         self._core.opened.rest()
         self._lexicon.rest()

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from services.common.expiry import SLICE
 from services.common.store import Store
 from services.vector.engines.embedded import EmbeddedVectorStorage
 from services.vector.model import (
@@ -380,7 +381,7 @@ class IsolatedVectorStorage:
             return now
         return await self._shared.configure_tenant(tenant, isolation)
 
-    async def sweep(self, limit: int = 500) -> int:
+    async def sweep(self, limit: int = SLICE) -> int:
         """Remove what is due in every store that is open, and in one that is not."""
         stores = (self._shared, *self._own.values())
         self._footprint.trim(sum(storage.mapped_bytes() for storage in stores))

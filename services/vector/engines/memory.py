@@ -12,6 +12,7 @@ from dataclasses import replace
 import msgspec
 
 from services.common.errors import limit_exceeded
+from services.common.expiry import SLICE
 from services.common.limits import SNAPSHOTS_MAX, UPDATE_MATCHES_MAX
 from services.vector.checks import check_collection, check_query, check_records, check_settings
 from services.vector.engines.comparing import bm25, nearest
@@ -349,7 +350,7 @@ class MemoryVectorStorage(MemoryPlaces):
         kept = self._need(tenant, scope, collection_id)
         return Checkpoint(indexed_count=0, record_count=len(kept.records), disk_bytes=0)
 
-    async def sweep(self, limit: int = 500) -> int:
+    async def sweep(self, limit: int = SLICE) -> int:
         """Remove what has expired, and what no history reaches."""
         now, removed = self._clock.now_ns(), 0
         ended = [key for key in self._scopes if self._scopes[key].ended(now)]

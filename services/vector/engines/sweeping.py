@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from services.common.store import Txn
 from services.vector.engines import layout, places, writes
+from services.vector.engines.changes import Change
 from services.vector.engines.core import Core
 
 
@@ -16,15 +20,17 @@ async def sweep(core: Core, limit: int) -> int:
         doomed = next(view.keys(layout.DOOMED, b""), None)
     count = 0
     if ending is not None and layout.read_ending_key(ending)[0] <= now_ns:
-        count += len(
-            (await core.write(lambda txn: places.end_due(txn.patient(), now_ns, limit))).gone
-        )
+        count += len((await _remove(core, places.end_due, now_ns, limit)).gone)
     if expiring is not None and layout.read_due_key(expiring)[0] <= now_ns:
-        count += (await core.write(lambda txn: writes.expire(txn.patient(), now_ns, limit))).count
+        count += (await _remove(core, writes.expire, now_ns, limit)).count
     if passing is not None and layout.read_due_key(passing)[0] <= now_ns:
-        count += (
-            await core.write(lambda txn: writes.forget_history(txn.patient(), now_ns, limit))
-        ).count
+        count += (await _remove(core, writes.forget_history, now_ns, limit)).count
     if doomed is not None and count < limit:
         count += await core.erase(*layout.read_pair(doomed), limit - count)
     return count
+
+
+async def _remove(
+    core: Core, work: Callable[[Txn, int, int], Change], now_ns: int, limit: int
+) -> Change:
+    return await core.write(lambda txn: work(txn.patient(), now_ns, limit))

@@ -47,8 +47,7 @@ def node_keys(graph: NDArray[np.uint8]) -> Keys:
     Raises:
         FileRefusedError: where another usearch wrote it.
     """
-    tape = _tape(graph)
-    return _columns(tape.nodes, tape.places, _KEY_BYTES).view(np.uint64)[:, 0]
+    return _tape(graph).keys()
 
 
 def weak(graph: NDArray[np.uint8]) -> Keys:
@@ -82,7 +81,7 @@ def _bottom(graph: NDArray[np.uint8]) -> tuple[Keys, NDArray[np.int32], int]:
     told = _columns(tape.nodes, places, _SLOT_BYTES * (1 + tape.below)).view(np.uint32)
     links = told[:, 1:].astype(np.int32)
     links[np.arange(tape.below) >= told[:, :1]] = -1
-    return node_keys(graph), links, tape.entry
+    return tape.keys(), links, tape.entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,10 @@ class _Tape:
     below: int
     """Places for links at the bottom level."""
     entry: int
+
+    def keys(self) -> Keys:
+        """The key of each node, (n,)."""
+        return _columns(self.nodes, self.places, _KEY_BYTES).view(np.uint64)[:, 0]
 
 
 def _tape(graph: NDArray[np.uint8]) -> _Tape:
