@@ -1,13 +1,14 @@
 """A store's file is made small while others read it, and is whole whatever happens meanwhile."""
 
 import asyncio
+import resource
 import sys
 
 import pytest
 
 from services.common import failpoints
 from services.common import store as store_module
-from services.common.errors import ServiceError
+from services.common.errors import Reason, ServiceError
 from services.common.store import Schema, Store
 
 SCHEMA = Schema(kind="test", version=1, databases=("a",), migrations={})
@@ -90,6 +91,23 @@ async def test_a_copy_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert await store.compact()
     assert count(store) == 100
+    store.close()
+
+
+async def test_a_copy_that_finds_no_room_says_so(tmp_path):
+    """Here under a limit of the process; the old file stays, and the store goes on."""
+    store = opened(tmp_path)
+    await fill(store, 0, 20_000)
+    await empty(store, 1_000, 20_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    try:
+        with pytest.raises(ServiceError, check=lambda e: e.reason == Reason.STORAGE_FULL):
+            await store.compact()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert await store.compact()
+    assert count(store) == 1_000
     store.close()
 
 

@@ -6,9 +6,10 @@ import time
 import numpy as np
 import pytest
 
+from services.common import view as view_module
 from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
-from services.vector.engines import reads
+from services.vector.engines import opened, reads
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
 from services.vector.model import (
     Condition,
@@ -76,6 +77,53 @@ async def test_a_search_answers_for_the_revision_that_it_tells(storage):
     found, revision = await search(storage)
     assert (found, revision) == (["a", "b"], (await task).revision)
     assert await search(storage, OTHER) == ([], revision)
+
+
+async def test_a_search_goes_on_once_a_commit_has_arrived(storage, monkeypatch):
+    """It is told, and does not wait for its next look."""
+    monkeypatch.setattr(opened, "_ARRIVAL_S", 60.0)
+    await storage.upsert(*PLACE, records("a"))
+    await search(storage)
+    task = await committed_but_not_told(storage, storage.upsert(*PLACE, records("b")))
+    async with asyncio.timeout(5):
+        found, _ = await search(storage)
+    assert found == ["a", "b"]
+    await task
+
+
+class SlowTime:
+    """A clock on which each look takes a millisecond; it counts rests."""
+
+    def __init__(self):
+        self.now, self.rests = 0.0, 0
+
+    def perf_counter(self):
+        self.now += 0.001
+        return self.now
+
+    def sleep(self, seconds):
+        assert seconds > 0
+        self.rests += 1
+
+
+async def test_a_sweep_rests_and_a_caller_s_write_does_not(tmp_path, monkeypatch):
+    """Others run in between what nobody waits for; who waits for a write is not kept waiting."""
+    clock, slow = FakeClock(), SlowTime()
+    engine = EmbeddedVectorStorage(open_store(tmp_path, on_fatal=fatal, sync=False), clock)
+    for place in (PLACE, OTHER):
+        await engine.create_collection(*place, dimension=2, metric=Metric.L2)
+    monkeypatch.setattr(view_module, "time", slow)
+    names = [f"r{number}" for number in range(20)]
+    await engine.upsert(*OTHER, records(*names))
+    await engine.delete(*OTHER, names[1:])
+    brief = NewRecord(record_id="brief", vector=np.ones(2, np.float32), ttl_ns=10**9)
+    await engine.upsert(*PLACE, [brief])
+    assert slow.rests == 0
+    clock.advance(2)
+    assert await engine.sweep() == 1
+    assert slow.rests > 0
+    assert (await search(engine, OTHER))[0] == ["r0"]
+    await engine.close()
 
 
 async def test_a_write_beside_a_first_search_counts_once(storage):
