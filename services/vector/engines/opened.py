@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from services.common.store import Store, View
 from services.vector.engines import reads
@@ -54,7 +54,7 @@ class Opened:
         self._dropped: set[int] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._let_go_bytes = 0
-        self._arrived = asyncio.Event()
+        self._arrival: asyncio.Future[None] | None = None
         with store.read() as view:
             self._applied = view.revision()
 
@@ -70,8 +70,9 @@ class Opened:
                     yield view
                     return
             # Not in a busy loop: that would keep the interpreter from the thread that commits.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), _ARRIVAL_S)
+            if self._arrival is None:
+                self._arrival = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._arrival], timeout=_ARRIVAL_S)
 
     def find(self, number: int) -> Namespace | None:
         """A namespace that is open; it counts as used."""
@@ -125,8 +126,9 @@ class Opened:
         for gone in change.gone:
             self._forget(gone.namespace, gone.member, shared=gone.shared)
         self._applied = max(self._applied, change.revision)
-        self._arrived.set()
-        self._arrived.clear()  # whoever waited goes on all the same
+        if self._arrival is not None:
+            self._arrival.set_result(None)
+            self._arrival = None
 
     def rest(self) -> None:
         """Let go of what nobody has used for a while."""
