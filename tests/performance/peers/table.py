@@ -27,8 +27,9 @@ _NONE = "-"
 _ASKED = """\
 Each line is a ratio within one run. The empty call is `GetVectorStats` of a scope that holds
 nothing: the cheapest call that the gateway relays to the vector process, through the same doors.
-Searches are answered in columns: ids and scores, as a library answers. The profiles that explain
-each miss are in [What explains the misses](vector-misses.md)."""
+Searches are answered in columns: ids and scores, as a library answers. Memory for serving is read
+ten seconds after the last call. The profiles that explain each miss are in [What explains the
+misses](vector-misses.md)."""
 _WRITING = f"""\
 Calls of {WRITE:,} records, one after the other, each with a number that filters see. A library that
 builds its graph while it writes has nothing left to build."""
