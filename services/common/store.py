@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +76,7 @@ class _Waiting:
     grows: bool
     result: Any = None
     error: BaseException | None = None
+    touched: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -108,6 +109,8 @@ class Store:
                 STORAGE_FULL.
         """
         self.path = path
+        self.on_commit: Callable[[set[str]], None] | None = None
+        """Called in the event loop with what kept operations have touched; then those answer."""
         self._on_fatal = on_fatal
         self._folder = Folder(path)
         self._sync = sync
@@ -211,6 +214,11 @@ class Store:
             return view.used_bytes()
 
     @property
+    def durable(self) -> bool:
+        """Whether what was acknowledged is still there after a power cut."""
+        return self._sync
+
+    @property
     def is_open(self) -> bool:
         """Whether reads and writes are answered."""
         return not (self._closing or self._failed)
@@ -305,7 +313,7 @@ class Store:
                 self._compact(first)
             else:
                 self._commit(group)
-            _answer(group)
+            _answer(group, self.on_commit)
 
     def _compact(self, waiting: _Waiting) -> None:
         """Copy what is used into a new file, and go on with that one."""
@@ -383,6 +391,7 @@ class Store:
             with self._env.begin(write=True, parent=parent) as child:
                 txn = Txn(child, self._databases)
                 waiting.result = waiting.operation(txn)
+                waiting.touched = txn.touched
                 if waiting.grows:
                     _check_room(room - _PAGES_PER_BYTE * txn.put_bytes)
         except (lmdb.MapFullError, lmdb.DiskError):
@@ -426,16 +435,19 @@ def exit_on_fatal(message: str) -> None:
     os._exit(74)
 
 
-def _answer(group: list[_Waiting]) -> None:
+def _answer(group: list[_Waiting], tell: Callable[[set[str]], None] | None) -> None:
     by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
     for waiting in group:
         by_loop.setdefault(waiting.loop, []).append(waiting)
     for loop, mine in by_loop.items():
         with suppress(RuntimeError):  # a loop that was closed has nobody left to tell
-            loop.call_soon_threadsafe(_resolve, mine)
+            loop.call_soon_threadsafe(_resolve, mine, tell)
 
 
-def _resolve(group: list[_Waiting]) -> None:
+def _resolve(group: list[_Waiting], tell: Callable[[set[str]], None] | None) -> None:
+    touched = set().union(*(waiting.touched for waiting in group if waiting.error is None))
+    if tell is not None and touched:
+        tell(touched)
     for waiting in group:
         if waiting.future.done():  # the caller has gone
             continue

@@ -71,6 +71,27 @@ class View:
         for key, stored in self._walk(database, prefix, after, values=True):
             yield key, _open_value(database, key, stored)
 
+    def back(
+        self, database: str, prefix: bytes, *, before: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys that begin with `prefix` and come before `before`, with values, the last first.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT at a value that fails its checksum.
+        """
+        cursor = self._txn.cursor(db=self._databases[database])
+        try:
+            stop = before or _end_of(prefix)
+            found = cursor.set_range(stop) if stop else False
+            if not (cursor.prev() if found else cursor.last()):
+                return
+            for key, stored in cursor.iterprev(keys=True, values=True):
+                if not key.startswith(prefix):
+                    return
+                yield key, _open_value(database, key, stored)
+        finally:
+            cursor.close()
+
     def between(self, database: str, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys from `start` up to, not including, `stop`, with values, in key order.
 
@@ -130,6 +151,8 @@ class Txn(View):
         super().__init__(txn, databases)
         self.put_bytes = 0
         """Bytes of keys and values written so far."""
+        self.touched: set[str] = set()
+        """What whoever waits for changes is told of, once this is kept."""
         self._rested: float | None = None
 
     def patient(self) -> Txn:
@@ -181,6 +204,12 @@ class Txn(View):
         if self._rested is not None and time.perf_counter() > self._rested + _WORK_S:
             time.sleep(_REST_S)
             self._rested = time.perf_counter()
+
+
+def _end_of(prefix: bytes) -> bytes:
+    """The least key that comes after all that begin with `prefix`; empty where there is none."""
+    cut = prefix.rstrip(b"\xff")
+    return cut[:-1] + bytes([cut[-1] + 1]) if cut else b""
 
 
 def _seal_value(key: bytes, value: bytes) -> bytes:

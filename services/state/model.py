@@ -123,12 +123,3 @@ class Page:
     after: str | None
     """Ask on after this key; None at the end."""
     revision: int
-
-
-class Capability(Enum):
-    """What an engine can do beyond the rest of StateManager."""
-
-    DURABLE = auto()
-    """What was acknowledged is still there after a power cut."""
-    CHANGE_FEED = auto()
-    """Each change leaves a record that was committed with it."""

@@ -17,8 +17,10 @@ from services.common.process import ProcessServicer
 from services.common.server import Parts
 from services.common.settings import Settings
 from services.common.telemetry import Counts
-from services.state.manager import open_engine
+from services.state.engine import open_engine
+from services.state.items import Items
 from services.state.servicers.state import StateServicer
+from services.state.step import Keeper
 
 STATE_SERVICE = "llmspell.v1.StateService"
 
@@ -28,10 +30,11 @@ async def build(settings: Settings) -> Parts:
     mine = settings.state
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
-    manager = open_engine(mine.engine, Path(mine.data), clock=clock)
+    keeper = Keeper(open_engine(mine.engine, Path(mine.data)), clock=clock)
+    items = Items(keeper)
 
     def register(server: grpc.aio.Server) -> None:
-        state = StateServicer(manager, PageTokens(derive_key(key, "state pages")))
+        state = StateServicer(items, PageTokens(derive_key(key, "state pages")))
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
         process = ProcessServicer("state", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
@@ -42,6 +45,6 @@ async def build(settings: Settings) -> Parts:
         register=register,
         services=(STATE_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
-        background=(lambda: sweep_forever(manager, mine.sweep_interval_s),),
-        close=manager.close,
+        background=(lambda: sweep_forever(items, mine.sweep_interval_s),),
+        close=items.close,
     )

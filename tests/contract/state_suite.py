@@ -1,4 +1,4 @@
-"""What every StateManager promises. Each function takes an empty engine and the clock it uses."""
+"""What items promise over every engine. Each function takes empty items and the clock it uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
-from services.state.manager import StateManager
+from services.state.items import Items
 from services.state.model import (
     Check,
     Condition,
@@ -41,19 +41,19 @@ def at(revision: int) -> Precondition:
     return Precondition(Condition.REVISION, revision)
 
 
-async def item(engine: StateManager, tenant: str, scope: str, key: str) -> Item:
+async def item(engine: Items, tenant: str, scope: str, key: str) -> Item:
     """An item that must be there."""
     found = (await engine.get(tenant, scope, key)).item
     assert found is not None
     return found
 
 
-async def gone(engine: StateManager, tenant: str, scope: str, key: str) -> bool:
+async def gone(engine: Items, tenant: str, scope: str, key: str) -> bool:
     """Whether an item is absent."""
     return (await engine.get(tenant, scope, key)).item is None
 
 
-async def keys(engine: StateManager, tenant: str, scope: str, prefix: str = "") -> list[str]:
+async def keys(engine: Items, tenant: str, scope: str, prefix: str = "") -> list[str]:
     """All keys of a scope, page by page."""
     found: list[str] = []
     after: str | None = ""
@@ -83,7 +83,7 @@ class Refused:
         return swallowed
 
 
-async def set_then_get(engine: StateManager, clock: FakeClock) -> None:
+async def set_then_get(engine: Items, clock: FakeClock) -> None:
     """An item reads back byte for byte, with its revision and times."""
     for value in (text("grüß dich"), json('{"a": 1.0}'), Value(Encoding.RAW, bytes(range(256)))):
         changed = await engine.set(ACME, "global", "k", value)
@@ -96,20 +96,20 @@ async def set_then_get(engine: StateManager, clock: FakeClock) -> None:
         assert found.item.expire_time_ns is None
 
 
-async def empty_values(engine: StateManager, clock: FakeClock) -> None:
+async def empty_values(engine: Items, clock: FakeClock) -> None:
     """A value of no bytes is a value."""
     await engine.set(ACME, "global", "k", Value(Encoding.RAW, b""))
     assert (await item(engine, ACME, "global", "k")).value == Value(Encoding.RAW, b"")
 
 
-async def absent_item(engine: StateManager, clock: FakeClock) -> None:
+async def absent_item(engine: Items, clock: FakeClock) -> None:
     """What was never written is absent, at revision 0."""
     found = await engine.get(ACME, "global", "k")
     assert found.item is None
     assert found.revision == 0
 
 
-async def create_time_stays(engine: StateManager, clock: FakeClock) -> None:
+async def create_time_stays(engine: Items, clock: FakeClock) -> None:
     """Writing again keeps the first time, until the item was absent."""
     first = clock.now_ns()
     await engine.set(ACME, "global", "k", text("1"))
@@ -122,7 +122,7 @@ async def create_time_stays(engine: StateManager, clock: FakeClock) -> None:
     assert (await item(engine, ACME, "global", "k")).create_time_ns == clock.now_ns()
 
 
-async def revisions_rise_by_one(engine: StateManager, clock: FakeClock) -> None:
+async def revisions_rise_by_one(engine: Items, clock: FakeClock) -> None:
     """Each call that changes something takes the next revision, whosever it is."""
     one = await engine.set(ACME, "global", "k", text("1"))
     two = await engine.increment(GLOBEX, "user:u", "n", 1)
@@ -130,7 +130,7 @@ async def revisions_rise_by_one(engine: StateManager, clock: FakeClock) -> None:
     assert [one.revision, two.revision, three.revision] == [1, 2, 3]
 
 
-async def delete_counts(engine: StateManager, clock: FakeClock) -> None:
+async def delete_counts(engine: Items, clock: FakeClock) -> None:
     """Removing what is there counts 1; what is not there counts 0 and takes no revision."""
     await engine.set(ACME, "global", "k", text("1"))
     first = await engine.delete(ACME, "global", "k")
@@ -140,7 +140,7 @@ async def delete_counts(engine: StateManager, clock: FakeClock) -> None:
     assert await gone(engine, ACME, "global", "k")
 
 
-async def tenants_are_apart(engine: StateManager, clock: FakeClock) -> None:
+async def tenants_are_apart(engine: Items, clock: FakeClock) -> None:
     """A tenant whose name begins with another's sees and removes nothing of it."""
     await engine.set("acme", "global", "k", text("acme's"))
     await engine.set("acme2", "global", "k", text("acme2's"))
@@ -153,7 +153,7 @@ async def tenants_are_apart(engine: StateManager, clock: FakeClock) -> None:
     assert await keys(engine, "acme2", "global") == ["k", "other"]
 
 
-async def scopes_are_apart(engine: StateManager, clock: FakeClock) -> None:
+async def scopes_are_apart(engine: Items, clock: FakeClock) -> None:
     """A scope whose name begins with another's is another scope."""
     await engine.set(ACME, "session:a", "k", text("a"))
     await engine.set(ACME, "session:ab", "k", text("ab"))
@@ -165,7 +165,7 @@ async def scopes_are_apart(engine: StateManager, clock: FakeClock) -> None:
     assert await keys(engine, ACME, "global") == []
 
 
-async def lists_in_byte_order(engine: StateManager, clock: FakeClock) -> None:
+async def lists_in_byte_order(engine: Items, clock: FakeClock) -> None:
     """Keys come in order of their UTF-8 bytes, page by page, by prefix, with nothing left out."""
     names = ["a", "a b", "a/1", "a/10", "a/2", "b", "z", "é", "中", "\U0001f600", "Z", "~"]
     for name in names:
@@ -176,7 +176,7 @@ async def lists_in_byte_order(engine: StateManager, clock: FakeClock) -> None:
     assert await keys(engine, ACME, "global", "none") == []
 
 
-async def lists_values_or_keys(engine: StateManager, clock: FakeClock) -> None:
+async def lists_values_or_keys(engine: Items, clock: FakeClock) -> None:
     """A page has the values, or leaves them out where only keys are asked for."""
     await engine.set(ACME, "global", "k", text("v"), ttl_ns=SECOND_NS)
     full = await engine.list(ACME, "global", limit=10)
@@ -187,7 +187,7 @@ async def lists_values_or_keys(engine: StateManager, clock: FakeClock) -> None:
     assert bare.items[0].expire_time_ns == clock.now_ns() + SECOND_NS
 
 
-async def page_after_a_lost_key(engine: StateManager, clock: FakeClock) -> None:
+async def page_after_a_lost_key(engine: Items, clock: FakeClock) -> None:
     """A cursor goes on behind its key even when that key has gone."""
     for name in "abcd":
         await engine.set(ACME, "global", name, text(name))
@@ -198,7 +198,7 @@ async def page_after_a_lost_key(engine: StateManager, clock: FakeClock) -> None:
     assert [entry.key for entry in rest.items] == ["c", "d"]
 
 
-async def list_limit(engine: StateManager, clock: FakeClock) -> None:
+async def list_limit(engine: Items, clock: FakeClock) -> None:
     """A limit that is not positive is refused; one that is too large is cut."""
     for limit in (0, -1):
         with Refused(Reason.FIELD_INVALID, field="limit"):
@@ -206,7 +206,7 @@ async def list_limit(engine: StateManager, clock: FakeClock) -> None:
     assert (await engine.list(ACME, "global", limit=10**9)).items == []
 
 
-async def expired_is_absent(engine: StateManager, clock: FakeClock) -> None:
+async def expired_is_absent(engine: Items, clock: FakeClock) -> None:
     """From its expire time on an item is absent for every call, swept or not."""
     await engine.set(ACME, "global", "k", json("5"), ttl_ns=10 * SECOND_NS)
     await engine.set(ACME, "global", "stays", json("5"), ttl_ns=11 * SECOND_NS)
@@ -221,7 +221,7 @@ async def expired_is_absent(engine: StateManager, clock: FakeClock) -> None:
     assert (await engine.increment(ACME, "global", "k", 1)).number == 1
 
 
-async def written_again_after_expiry(engine: StateManager, clock: FakeClock) -> None:
+async def written_again_after_expiry(engine: Items, clock: FakeClock) -> None:
     """An expired item that is written again is new, and no sweep takes it for the old one."""
     await engine.set(ACME, "global", "k", text("1"), ttl_ns=SECOND_NS)
     clock.advance(2)
@@ -231,7 +231,7 @@ async def written_again_after_expiry(engine: StateManager, clock: FakeClock) -> 
     assert (await item(engine, ACME, "global", "k")).value == text("2")
 
 
-async def set_replaces_the_ttl(engine: StateManager, clock: FakeClock) -> None:
+async def set_replaces_the_ttl(engine: Items, clock: FakeClock) -> None:
     """Writing again sets the time to live anew, or ends it."""
     await engine.set(ACME, "global", "k", text("1"), ttl_ns=SECOND_NS)
     await engine.set(ACME, "global", "k", text("2"), ttl_ns=5 * SECOND_NS)
@@ -242,7 +242,7 @@ async def set_replaces_the_ttl(engine: StateManager, clock: FakeClock) -> None:
     assert (await item(engine, ACME, "global", "k")).value == text("3")
 
 
-async def sweep_in_slices(engine: StateManager, clock: FakeClock) -> None:
+async def sweep_in_slices(engine: Items, clock: FakeClock) -> None:
     """A sweep removes at most its limit, the earliest first, and takes one revision for them."""
     for number in range(5):
         ttl_ns = (number + 1) * SECOND_NS
@@ -258,7 +258,7 @@ async def sweep_in_slices(engine: StateManager, clock: FakeClock) -> None:
     assert len(await keys(engine, GLOBEX, "global")) == 5
 
 
-async def clock_set_back(engine: StateManager, clock: FakeClock) -> None:
+async def clock_set_back(engine: Items, clock: FakeClock) -> None:
     """A wall clock that is set back brings nothing back, and lets nothing live longer."""
     await engine.set(ACME, "global", "old", text("x"), ttl_ns=10 * SECOND_NS)
     clock.advance(10)
@@ -272,7 +272,7 @@ async def clock_set_back(engine: StateManager, clock: FakeClock) -> None:
     assert await gone(engine, ACME, "global", "new")
 
 
-async def increments(engine: StateManager, clock: FakeClock) -> None:
+async def increments(engine: Items, clock: FakeClock) -> None:
     """An absent item counts as 0; ints stay ints, a float on either side makes a float."""
     assert (await engine.increment(ACME, "global", "n", 5)).number == 5
     counted = await engine.increment(ACME, "global", "n", -7)
@@ -285,7 +285,7 @@ async def increments(engine: StateManager, clock: FakeClock) -> None:
     assert (await engine.increment(GLOBEX, "global", "n", 1)).number == 1
 
 
-async def increment_keeps_ttl(engine: StateManager, clock: FakeClock) -> None:
+async def increment_keeps_ttl(engine: Items, clock: FakeClock) -> None:
     """An increment changes neither the end nor the first time of an item."""
     first = clock.now_ns()
     await engine.set(ACME, "global", "n", json("1"), ttl_ns=10 * SECOND_NS)
@@ -296,7 +296,7 @@ async def increment_keeps_ttl(engine: StateManager, clock: FakeClock) -> None:
     assert (counted.create_time_ns, counted.update_time_ns) == (first, clock.now_ns())
 
 
-async def increment_of_no_number(engine: StateManager, clock: FakeClock) -> None:
+async def increment_of_no_number(engine: Items, clock: FakeClock) -> None:
     """What is not a number, or leaves its range, is refused and stays as it was."""
     most = 2**63 - 1
     for value, delta in (
@@ -318,7 +318,7 @@ async def increment_of_no_number(engine: StateManager, clock: FakeClock) -> None
         assert await engine.revision() == changed.revision
 
 
-async def increment_by_no_number(engine: StateManager, clock: FakeClock) -> None:
+async def increment_by_no_number(engine: Items, clock: FakeClock) -> None:
     """A delta that is not finite, or has more than 64 bits, is refused."""
     for delta in (math.nan, math.inf, -math.inf, 2**63):
         with Refused(Reason.FIELD_INVALID, field="delta"):
@@ -326,7 +326,7 @@ async def increment_by_no_number(engine: StateManager, clock: FakeClock) -> None
     assert await engine.revision() == 0
 
 
-async def preconditions(engine: StateManager, clock: FakeClock) -> None:
+async def preconditions(engine: Items, clock: FakeClock) -> None:
     """A write happens only where its precondition holds, and says what it found instead."""
     with Refused(Reason.REVISION_MISMATCH, key="k", revision=0):
         await engine.set(ACME, "global", "k", text("1"), precondition=PRESENT)
@@ -343,14 +343,14 @@ async def preconditions(engine: StateManager, clock: FakeClock) -> None:
     assert await engine.revision() == 4
 
 
-async def delete_with_precondition_of_absent(engine: StateManager, clock: FakeClock) -> None:
+async def delete_with_precondition_of_absent(engine: Items, clock: FakeClock) -> None:
     """A removal of what is not there is refused where it had to be there."""
     with Refused(Reason.REVISION_MISMATCH, key="k", revision=0):
         await engine.delete(ACME, "global", "k", precondition=PRESENT)
     assert (await engine.delete(ACME, "global", "k", precondition=ABSENT)).deleted_count == 0
 
 
-async def batch_shares_a_revision(engine: StateManager, clock: FakeClock) -> None:
+async def batch_shares_a_revision(engine: Items, clock: FakeClock) -> None:
     """Writes of a batch happen together, at one revision, across scopes."""
     await engine.set(ACME, "global", "old", text("x"))
     changed = await engine.batch(
@@ -371,7 +371,7 @@ async def batch_shares_a_revision(engine: StateManager, clock: FakeClock) -> Non
     assert await keys(engine, GLOBEX, "global") == []
 
 
-async def batch_is_all_or_nothing(engine: StateManager, clock: FakeClock) -> None:
+async def batch_is_all_or_nothing(engine: Items, clock: FakeClock) -> None:
     """Where one check fails nothing is written, and the first that failed is named."""
     await engine.set(ACME, "global", "k", text("1"))
     with Refused(Reason.REVISION_MISMATCH, key="k", revision=1):
@@ -388,7 +388,7 @@ async def batch_is_all_or_nothing(engine: StateManager, clock: FakeClock) -> Non
     assert await engine.revision() == 1
 
 
-async def batch_in_order(engine: StateManager, clock: FakeClock) -> None:
+async def batch_in_order(engine: Items, clock: FakeClock) -> None:
     """Of several writes to one key the last one stays; a removal sees those before it."""
     changed = await engine.batch(
         ACME,
@@ -409,13 +409,13 @@ async def batch_in_order(engine: StateManager, clock: FakeClock) -> None:
     assert await engine.sweep() == 0
 
 
-async def batch_checks_come_first(engine: StateManager, clock: FakeClock) -> None:
+async def batch_checks_come_first(engine: Items, clock: FakeClock) -> None:
     """Checks look at what was there before the batch's own writes."""
     await engine.batch(ACME, [Check("global", "k", ABSENT)], [Write("global", "k", text("1"))])
     assert not await gone(engine, ACME, "global", "k")
 
 
-async def batch_without_change(engine: StateManager, clock: FakeClock) -> None:
+async def batch_without_change(engine: Items, clock: FakeClock) -> None:
     """Checks alone, or removals of what is not there, take no revision."""
     await engine.set(ACME, "global", "k", text("1"))
     assert (await engine.batch(ACME, [Check("global", "k", PRESENT)], [])).revision == 1
@@ -423,7 +423,7 @@ async def batch_without_change(engine: StateManager, clock: FakeClock) -> None:
     assert (changed.revision, changed.deleted_count) == (1, 0)
 
 
-async def batch_limits(engine: StateManager, clock: FakeClock) -> None:
+async def batch_limits(engine: Items, clock: FakeClock) -> None:
     """An empty batch, 257 operations, or more than 4 MiB of values are refused whole."""
     with Refused(Reason.FIELD_REQUIRED, field="writes"):
         await engine.batch(ACME, [], [])
@@ -441,7 +441,7 @@ async def batch_limits(engine: StateManager, clock: FakeClock) -> None:
     assert (await engine.batch(ACME, [], many[:256])).revision == 1
 
 
-async def names(engine: StateManager, clock: FakeClock) -> None:
+async def names(engine: Items, clock: FakeClock) -> None:
     """Tenants, scopes and keys that are empty, too long, or hold control characters are refused."""
     value = text("x")
     for key in ("", "a\0b", "\x7f", "a\x85", "\ud800", "k" * 257, "é" * 129):
@@ -473,7 +473,7 @@ async def names(engine: StateManager, clock: FakeClock) -> None:
     assert await engine.revision() == 0
 
 
-async def longest_names(engine: StateManager, clock: FakeClock) -> None:
+async def longest_names(engine: Items, clock: FakeClock) -> None:
     """The longest tenant, scope and key that are allowed work together, with a time to live."""
     tenant, scope, key = "t" * 63, "workflow:" + "s" * 96, "é" * 128
     await engine.set(tenant, scope, key, text("x"), ttl_ns=SECOND_NS)
@@ -482,7 +482,7 @@ async def longest_names(engine: StateManager, clock: FakeClock) -> None:
     assert await engine.sweep() == 1
 
 
-async def value_and_ttl_limits(engine: StateManager, clock: FakeClock) -> None:
+async def value_and_ttl_limits(engine: Items, clock: FakeClock) -> None:
     """A value of 1 MiB is kept and one byte more is refused; so are times to live out of range."""
     most = 1024 * 1024
     with Refused(Reason.LIMIT_EXCEEDED, field="value", got=most + 1, limit=most):
@@ -498,7 +498,7 @@ async def value_and_ttl_limits(engine: StateManager, clock: FakeClock) -> None:
     assert (await item(engine, ACME, "global", "k")).value == large
 
 
-async def large_values_page(engine: StateManager, clock: FakeClock) -> None:
+async def large_values_page(engine: Items, clock: FakeClock) -> None:
     """A scope of large values is listed in pages that a message can carry."""
     for number in range(12):
         value = Value(Encoding.RAW, bytes(1024 * 1024))
@@ -512,7 +512,7 @@ async def large_values_page(engine: StateManager, clock: FakeClock) -> None:
     assert found == [f"k{number:02}" for number in range(12)]
 
 
-async def purge_erases_one_tenant(engine: StateManager, clock: FakeClock) -> None:
+async def purge_erases_one_tenant(engine: Items, clock: FakeClock) -> None:
     """A purge removes all scopes of its tenant, counts what was seen, and touches no other."""
     await engine.set(ACME, "global", "k", text("x"))
     await engine.set(ACME, "user:u", "k", text("x"), ttl_ns=100 * SECOND_NS)
@@ -529,7 +529,7 @@ async def purge_erases_one_tenant(engine: StateManager, clock: FakeClock) -> Non
     assert await engine.sweep() == 1
 
 
-async def ready_until_closed(engine: StateManager, clock: FakeClock) -> None:
+async def ready_until_closed(engine: Items, clock: FakeClock) -> None:
     """An engine is ready from the start, and may be closed twice."""
     assert await engine.ready()
     await engine.close()

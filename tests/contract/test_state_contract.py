@@ -3,7 +3,9 @@
 import pytest
 
 from services.common.clock import FakeClock
-from services.state.manager import ENGINES, open_engine
+from services.state.engine import ENGINES, open_engine
+from services.state.items import Items
+from services.state.step import Keeper
 from tests.contract import state_suite
 
 
@@ -14,7 +16,8 @@ def clock():
 
 @pytest.fixture(params=sorted(ENGINES))
 async def engine(request, tmp_path, clock):
-    engine = open_engine(request.param, tmp_path / "state", clock=clock, on_fatal=pytest.fail)
+    store = open_engine(request.param, tmp_path / "state", on_fatal=pytest.fail)
+    engine = Items(Keeper(store, clock=clock))
     yield engine
     await engine.close()
 

@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from services.common.clock import FakeClock
-from services.state.engines.embedded import EmbeddedState
+from services.state.items import Items
 from services.state.model import Encoding, Value, Write
 from tests.crash.state_invariants import check_state
+from tests.state_engines import embedded_items
 
 WRITERS = 12
 OPERATIONS = 40
@@ -73,9 +74,7 @@ def history(seed: int, writer: int) -> list[Contents]:
 async def write_all(folder: Path, seed: int, *, sync: bool) -> None:
     """All writers at once, beside one whose items expire and are swept."""
     clock = FakeClock()
-    engine = EmbeddedState(
-        folder, clock=clock, on_fatal=sys.exit, sync=sync, changes_kept=CHANGES_KEPT
-    )
+    engine = embedded_items(folder, clock, on_fatal=sys.exit, sync=sync, changes_kept=CHANGES_KEPT)
     os.write(1, b"seed %d\n" % seed)
     async with asyncio.TaskGroup() as tasks:
         for writer in range(WRITERS):
@@ -84,7 +83,7 @@ async def write_all(folder: Path, seed: int, *, sync: bool) -> None:
     await engine.close()
 
 
-async def write_one(engine: EmbeddedState, seed: int, writer: int) -> None:
+async def write_one(engine: Items, seed: int, writer: int) -> None:
     """One writer's operations, each acknowledged."""
     tenant = tenant_of(writer)
     for number in range(OPERATIONS):
@@ -96,7 +95,7 @@ async def write_one(engine: EmbeddedState, seed: int, writer: int) -> None:
         os.write(1, b"%d %d %d\n" % (writer, number, revision))
 
 
-async def expire(engine: EmbeddedState, clock: FakeClock) -> None:
+async def expire(engine: Items, clock: FakeClock) -> None:
     """Items that end and are swept, and now and then a whole tenant that is purged."""
     for number in range(OPERATIONS):
         key, value = f"s{number % 7}", Value(Encoding.TEXT, b"x" * number)
@@ -115,8 +114,8 @@ def checker(acknowledged: Sequence[str]) -> Callable[[Path, Sequence[str]], None
 
 
 async def _check(folder: Path, lines: Sequence[str], histories: Histories) -> None:
-    engine = EmbeddedState(folder, clock=FakeClock(), on_fatal=sys.exit, changes_kept=CHANGES_KEPT)
-    with engine._store.read() as view:
+    engine = embedded_items(folder, FakeClock(), on_fatal=sys.exit, changes_kept=CHANGES_KEPT)
+    with engine._engine.read() as view:
         check_state(view)
     await _check_acknowledged(engine, [tuple(map(int, line.split())) for line in lines], histories)
     before = await engine.revision()
@@ -126,7 +125,7 @@ async def _check(folder: Path, lines: Sequence[str], histories: Histories) -> No
 
 
 async def _check_acknowledged(
-    engine: EmbeddedState, lines: Sequence[tuple[int, ...]], histories: Histories
+    engine: Items, lines: Sequence[tuple[int, ...]], histories: Histories
 ) -> None:
     assert await engine.revision() >= max((revision for *_, revision in lines), default=0)
     for writer, states in enumerate(histories):
@@ -135,7 +134,7 @@ async def _check_acknowledged(
         assert found in states[done : done + 2], f"writer {writer}: {done} were acknowledged"
 
 
-async def _contents(engine: EmbeddedState, writer: int) -> Contents:
+async def _contents(engine: Items, writer: int) -> Contents:
     page = await engine.list(tenant_of(writer), f"session:w{writer}", limit=100)
     assert page.after is None
     return {item.key: item.value.content for item in page.items if item.value is not None}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from services.common import store
 from services.common.clock import FakeClock
-from services.state.engines.embedded import EmbeddedState
+from services.state.items import Items
 from services.state.model import Encoding, Value, Write
 from tests.crash.faults import Ledger, told
 from tests.crash.state_invariants import check_state
+from tests.state_engines import embedded_items
 
 TENANTS = ("acme", "globex")
 SCOPE = "session:s"
@@ -60,10 +61,10 @@ def after(tenant: str, done: Sequence[int]) -> Contents:
     return contents
 
 
-def opened(folder: Path, clock: FakeClock) -> EmbeddedState:
+def opened(folder: Path, clock: FakeClock) -> Items:
     """The engine as the service opens it, but for the size from which a file is made smaller."""
     store.COMPACT_BYTES_MIN = 64 * 1024
-    return EmbeddedState(folder, clock=clock)
+    return embedded_items(folder, clock, on_fatal=store.exit_on_fatal)
 
 
 def numbered(batch: int, tenant: str) -> int:
@@ -89,7 +90,7 @@ async def tell(folder: Path, ledger: Ledger) -> None:
                 answered.append(number)
             await compare(engine, answered, ended=False)
         if batch == len(BATCHES) - 2:
-            await ledger.ask(numbered(COMPACT, TENANTS[0]), engine._store.compact())
+            await ledger.ask(numbered(COMPACT, TENANTS[0]), engine._engine.compact())
             await compare(engine, answered, ended=False)
     clock.advance(10)
     await ledger.ask(numbered(SWEEP, TENANTS[0]), engine.sweep())
@@ -100,14 +101,14 @@ async def tell(folder: Path, ledger: Ledger) -> None:
     await engine.close()
 
 
-async def compare(engine: EmbeddedState, answered: Sequence[int], *, ended: bool) -> None:
+async def compare(engine: Items, answered: Sequence[int], *, ended: bool) -> None:
     """Each tenant has what it was told it has, and nothing else."""
     for tenant in TENANTS:
         mine = after(tenant, split(answered, tenant))
         assert await held(engine, tenant) == visible(mine, ended=ended), tenant
 
 
-async def held(engine: EmbeddedState, tenant: str) -> Contents:
+async def held(engine: Items, tenant: str) -> Contents:
     """What a tenant finds."""
     page = await engine.list(tenant, SCOPE, limit=200)
     return {item.key: item.value.content for item in page.items if item.value is not None}
@@ -124,7 +125,7 @@ async def check(folder: Path, lines: Sequence[str]) -> None:
     clock.advance(100)
     answered, unknown = told(lines)
     engine = opened(folder, clock)
-    with engine._store.read() as view:
+    with engine._engine.read() as view:
         check_state(view)
     for tenant in TENANTS:
         maybe = [answered, answered if unknown is None else [*answered, unknown]]

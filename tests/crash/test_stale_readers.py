@@ -9,11 +9,11 @@ import pytest
 
 from services.common.clock import FakeClock
 from services.common.store import Store
-from services.state.engines.embedded import EmbeddedState
 from services.state.model import Encoding, Value, Write
 from services.vector.engines.embedded import EmbeddedVectorStorage, open_store
 from services.vector.model import Metric, NewRecord
 from tests.crash import recorder
+from tests.state_engines import embedded_items
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
@@ -77,12 +77,12 @@ class States:
     @classmethod
     def store_of(cls, folder):
         """The store as the process opens it."""
-        return EmbeddedState(folder, clock=FakeClock(), on_fatal=fatal)._store
+        return embedded_items(folder, FakeClock(), on_fatal=fatal)._engine
 
     @classmethod
     async def opened(cls, folder):
         """The engine."""
-        return EmbeddedState(folder, clock=FakeClock(), on_fatal=fatal, changes_kept=1000)
+        return embedded_items(folder, FakeClock(), on_fatal=fatal, changes_kept=1000)
 
     @staticmethod
     async def rewrite(engine, tenant, version):
@@ -94,7 +94,7 @@ class States:
     @staticmethod
     def file_bytes(engine):
         """Size of the file."""
-        return engine._store.size_bytes()
+        return engine._engine.size_bytes()
 
 
 KINDS = {"vector": Vectors, "state": States}

@@ -20,6 +20,7 @@ ENGINES_MAY_USE = {
     "limits",
     "scopes",
     "store",
+    "view",
 }
 WORKER = ("services/runtime/worker/", "services/runtime/frames.py")
 WORKER_MAY_USE = sys.stdlib_module_names | {"lupa"}

@@ -41,8 +41,10 @@ from llmspell.v1 import (
 from services.common.clock import SystemClock
 from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 from services.common.processes import Processes, running
-from services.state.engines.embedded import EmbeddedState
+from services.state.engines.embedded import open_store
+from services.state.items import Items
 from services.state.model import Encoding, Value
+from services.state.step import Keeper
 from tests.integration.deployment import free_port
 
 DIMENSION = 384
@@ -251,7 +253,7 @@ def bench_writes(table: Table, direct: Direct, public: Public, folder: Path) -> 
 
 async def _engine_writes(folder: Path, callers: int, seconds: float = 2.0) -> float:
     """Writes a second without gRPC: what the store's group commit gives."""
-    engine = EmbeddedState(folder, clock=SystemClock())
+    engine = Items(Keeper(open_store(folder), clock=SystemClock()))
     stop = time.perf_counter() + seconds
     value = Value(Encoding.JSON, b'{"answer": 42}')
 

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -15,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from services.common.clock import FakeClock
 from services.common.errors import ServiceError
 from services.common.expiry import ForwardTime
-from services.state.engines.embedded import EmbeddedState
-from services.state.engines.memory import MemoryState
 from services.state.model import Check, Condition, Encoding, Precondition, Value, Write
 from tests.crash.state_invariants import check_state
+from tests.state_engines import embedded_items
+from tests.state_oracle import MemoryState
 
 CHANGES_KEPT = 7
 
@@ -52,10 +51,9 @@ class StateMachine(RuleBasedStateMachine):
         self.engine = self.opened()
 
     def opened(self):
-        return EmbeddedState(
+        return embedded_items(
             self.folder,
-            clock=self.clock,
-            on_fatal=pytest.fail,
+            self.clock,
             changes_kept=CHANGES_KEPT,
             slice_size=100,
         )
@@ -143,7 +141,7 @@ class StateMachine(RuleBasedStateMachine):
     @invariant()
     def database_is_sound(self):
         if hasattr(self, "engine"):
-            with self.engine._store.read() as view:
+            with self.engine._engine.read() as view:
                 kept = check_state(view)
             assert kept <= CHANGES_KEPT + 4
 
@@ -156,5 +154,5 @@ StateMachine.TestCase.settings = settings(
 )
 
 
-class TestEmbeddedStateIsTheOracle(StateMachine.TestCase):
+class TestItemsAreTheOracle(StateMachine.TestCase):
     """The embedded engine answers as the dictionary one does, and its database stays sound."""

@@ -1,207 +1,156 @@
-"""StateManager over dictionaries: the oracle of the tests, and a deployment that may forget.
+"""An ordered store in memory: for a deployment that may forget.
 
-Deliberately plain. Everything happens between two awaits, so nothing is ever half done.
+What LMDB offers of one transaction, over sorted dictionaries; so whatever is written over views and
+transactions runs on either engine. Everything happens between two awaits. Nothing is ever half
+done: a transaction that fails puts back what it has changed.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from services.common.clock import Clock
-from services.common.expiry import SLICE, ForwardTime
-from services.common.limits import PAGE_BYTES_MAX
-from services.state import rules
-from services.state.model import (
-    Capability,
-    Changed,
-    Check,
-    Counted,
-    Found,
-    Item,
-    Page,
-    Precondition,
-    Value,
-    Write,
-)
+from sortedcontainers import SortedDict
 
-_Place = tuple[str, str, str]
+from services.common.errors import Reason, ServiceError
+from services.common.view import META, Txn, View
+
+T = TypeVar("T")
+
+_PAGE_BYTES = 4096
 
 
-class MemoryState:
-    """Items in a dictionary by tenant, scope and key."""
+class MemoryStore:
+    """Databases in sorted dictionaries, gone with the process."""
 
-    capabilities: frozenset[Capability] = frozenset()
+    durable = False
 
-    def __init__(self, *, clock: Clock) -> None:
-        self._time = ForwardTime(clock)
-        self._items: dict[_Place, Item] = {}
-        self._revision = 0
+    def __init__(self, databases: Sequence[str]) -> None:
+        """`databases`: their names."""
+        self._databases = {name: SortedDict() for name in (META, *databases)}
+        self._open = True
+        self.on_commit: Callable[[set[str]], None] | None = None
 
-    async def get(self, tenant: str, scope: str, key: str) -> Found:
-        """See StateReader."""
-        rules.check_place(tenant, scope)
-        rules.check_key(key)
-        return Found(self._alive((tenant, scope, key)), self._revision)
+    @property
+    def is_open(self) -> bool:
+        """Whether reads and writes are answered."""
+        return self._open
 
-    async def list(
-        self,
-        tenant: str,
-        scope: str,
-        *,
-        limit: int,
-        prefix: str = "",
-        after: str = "",
-        keys_only: bool = False,
-    ) -> Page:
-        """See StateReader."""
-        rules.check_place(tenant, scope)
-        rules.check_prefix(prefix)
-        rules.check_prefix(after, "after")
-        most = rules.page_limit(limit)
-        items = sorted(  # code points come in the order of their UTF-8
-            (
-                item
-                for item in self._all_alive(tenant, scope)
-                if item.key.startswith(prefix) and item.key > after
-            ),
-            key=lambda item: item.key,
-        )
-        page = items[: min(most, _fitting(items))]
-        last = page[-1].key if len(items) > len(page) else None
-        if keys_only:
-            page = [replace(item, value=None) for item in page]
-        return Page(page, last, self._revision)
+    @contextmanager
+    def read(self) -> Iterator[View]:
+        """What is there now. Nothing may be awaited while it is open."""
+        self._check_open()
+        yield View(_Raw(), self._databases)
 
-    async def set(
-        self,
-        tenant: str,
-        scope: str,
-        key: str,
-        value: Value,
-        *,
-        ttl_ns: int | None = None,
-        precondition: Precondition | None = None,
-    ) -> Changed:
-        """See StateWriter."""
-        rules.check_place(tenant, scope)
-        rules.check_key(key)
-        rules.check_value(value)
-        rules.check_ttl(ttl_ns)
-        if precondition is not None:
-            rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
-        return self._apply(tenant, [Write(scope, key, value, ttl_ns)])
+    async def write(self, operation: Callable[[Txn], T], *, grows: bool = False) -> T:
+        """Run an operation; where it raises, nothing of it is kept."""
+        del grows
+        self._check_open()
+        raw = _Raw()
+        txn = Txn(raw, self._databases)
+        try:
+            result = operation(txn)
+        except BaseException:
+            raw.undo()
+            raise
+        if self.on_commit is not None and txn.touched:
+            self.on_commit(txn.touched)
+        return result
 
-    async def delete(
-        self, tenant: str, scope: str, key: str, *, precondition: Precondition | None = None
-    ) -> Changed:
-        """See StateWriter."""
-        rules.check_place(tenant, scope)
-        rules.check_key(key)
-        if precondition is not None:
-            rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
-        return self._apply(tenant, [Write(scope, key, None)])
+    async def tidy(self) -> bool:
+        """Nothing lies free."""
+        return False
 
-    async def increment(self, tenant: str, scope: str, key: str, delta: float) -> Counted:
-        """See StateWriter."""
-        rules.check_place(tenant, scope)
-        rules.check_key(key)
-        rules.check_delta(delta)
-        place = (tenant, scope, key)
-        item = self._alive(place)
-        number = rules.add(key, item.value if item else None, delta)
-        self._revision += 1
-        self._put(place, rules.number_value(number), item.expire_time_ns if item else None)
-        return Counted(number, self._revision)
+    def close(self) -> None:
+        """Forget everything. Safe to call twice."""
+        self._open = False
+        for database in self._databases.values():
+            database.clear()
 
-    async def batch(self, tenant: str, checks: Sequence[Check], writes: Sequence[Write]) -> Changed:
-        """See StateWriter."""
-        rules.check_batch(tenant, checks, writes)
-        for check in checks:
-            item = self._alive((tenant, check.scope, check.key))
-            rules.check_precondition(check.key, item, check.precondition)
-        return self._apply(tenant, writes)
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ServiceError(Reason.SERVICE_UNAVAILABLE, "The store is closing.")
 
-    async def purge(self, tenant: str) -> Changed:
-        """See StateWriter."""
-        rules.check_place(tenant, "global")
-        deleted = len(self._all_alive(tenant))
-        doomed = [place for place in self._items if place[0] == tenant]
-        for place in doomed:
-            del self._items[place]
-        self._revision += bool(doomed)
-        return Changed(self._revision, deleted)
 
-    async def revision(self) -> int:
-        """See StateReader."""
-        return self._revision
+class _Raw:
+    """A transaction as LMDB would give it, with a list of what to put back."""
 
-    async def sweep(self, limit: int = SLICE) -> int:
-        """See StateManager."""
-        now_ns = self._time.now_ns()
-        ended = [
-            (item.expire_time_ns or 0, place)
-            for place, item in self._items.items()
-            if not item.alive_at(now_ns)
-        ]
-        for _, place in sorted(ended)[:limit]:
-            del self._items[place]
-        self._revision += bool(ended)
-        return min(len(ended), limit)
+    def __init__(self) -> None:
+        self._before: list[tuple[Any, bytes, bytes | None]] = []
 
-    async def ready(self) -> bool:
-        """See StateManager."""
+    def undo(self) -> None:
+        for database, key, value in reversed(self._before):
+            if value is None:
+                database.pop(key, None)
+            else:
+                database[key] = value
+
+    def get(self, key: bytes, *, db: Any) -> bytes | None:
+        value: bytes | None = db.get(key)
+        return value
+
+    def put(self, key: bytes, value: bytes, *, db: Any, append: bool = False) -> bool:
+        del append
+        self._before.append((db, key, db.get(key)))
+        db[key] = bytes(value)
         return True
 
-    async def close(self) -> None:
-        """See StateManager."""
-        self._items.clear()
+    def delete(self, key: bytes, *, db: Any) -> bool:
+        value = db.pop(key, None)
+        if value is not None:
+            self._before.append((db, key, value))
+        return value is not None
 
-    def _apply(self, tenant: str, writes: Sequence[Write]) -> Changed:
-        """All writes at the next revision; what follows the first await of a caller sees all."""
-        changes = deleted = 0
-        self._revision += 1
-        for write in writes:
-            place = (tenant, write.scope, write.key)
-            if write.value is not None:
-                ends = None if write.ttl_ns is None else self._time.now_ns() + write.ttl_ns
-                self._put(place, write.value, ends)
-                changes += 1
-            elif self._alive(place) is not None:
-                del self._items[place]
-                changes += 1
-                deleted += 1
-        if not changes:
-            self._revision -= 1
-        return Changed(self._revision, deleted)
+    def stat(self, db: Any) -> dict[str, int]:
+        size = sum(len(key) + len(value) for key, value in db.items())
+        pages = -(-size // _PAGE_BYTES)
+        return {
+            "entries": len(db),
+            "psize": _PAGE_BYTES,
+            "leaf_pages": pages,
+            "branch_pages": 0,
+            "overflow_pages": 0,
+        }
 
-    def _put(self, place: _Place, value: Value, expire_time_ns: int | None) -> None:
-        now_ns = self._time.now_ns()
-        before = self._alive(place)
-        self._items[place] = Item(
-            key=place[2],
-            value=value,
-            revision=self._revision,
-            create_time_ns=before.create_time_ns if before else now_ns,
-            update_time_ns=now_ns,
-            expire_time_ns=expire_time_ns,
-        )
-
-    def _alive(self, place: _Place) -> Item | None:
-        item = self._items.get(place)
-        return item if item is not None and item.alive_at(self._time.now_ns()) else None
-
-    def _all_alive(self, tenant: str, scope: str | None = None) -> Sequence[Item]:
-        now_ns = self._time.now_ns()
-        return [
-            item
-            for place, item in self._items.items()
-            if place[0] == tenant and scope in {None, place[1]} and item.alive_at(now_ns)
-        ]
+    def cursor(self, *, db: Any) -> _Cursor:
+        return _Cursor(db)
 
 
-def _fitting(items: Sequence[Item]) -> int:
-    """How many of the first items a page can carry, at least one."""
-    sizes = itertools.accumulate(len(item.value.content) for item in items if item.value)
-    return 1 + sum(size <= PAGE_BYTES_MAX for size in sizes)
+class _Cursor:
+    """Finds its place again with each step, so entries may come and go meanwhile."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self._key: bytes | None = None
+
+    def set_range(self, key: bytes) -> bool:
+        return self._stand(self._database.bisect_left(key))
+
+    def last(self) -> bool:
+        return self._stand(len(self._database) - 1)
+
+    def prev(self) -> bool:
+        return self._stand(self._database.bisect_left(self._key) - 1)
+
+    def iternext(self, *, keys: bool = True, values: bool = True) -> Iterator[Any]:
+        del keys
+        while self._key is not None:
+            key = self._key
+            yield (key, self._database[key]) if values else key
+            self._stand(self._database.bisect_right(key))
+
+    def iterprev(self, *, keys: bool = True, values: bool = True) -> Iterator[Any]:
+        del keys
+        while self._key is not None:
+            key = self._key
+            yield (key, self._database[key]) if values else key
+            self._stand(self._database.bisect_left(key) - 1)
+
+    def close(self) -> None:
+        self._key = None
+
+    def _stand(self, position: int) -> bool:
+        inside = 0 <= position < len(self._database)
+        self._key = self._database.keys()[position] if inside else None
+        return inside

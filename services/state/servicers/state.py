@@ -11,15 +11,15 @@ from services.common.context import current_context
 from services.common.errors import Reason, ServiceError
 from services.common.paging import PageTokens, page_size
 from services.state import rules
-from services.state.manager import StateManager
+from services.state.items import Items
 from services.state.servicers import messages
 
 
 class StateServicer(state_pb2_grpc.StateServiceServicer):
     """Answers from one engine."""
 
-    def __init__(self, manager: StateManager, page_tokens: PageTokens) -> None:
-        self._manager = manager
+    def __init__(self, items: Items, page_tokens: PageTokens) -> None:
+        self._items = items
         self._page_tokens = page_tokens
 
     async def GetState(  # noqa: N802  (the contract's name)
@@ -32,7 +32,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """
         del context
         scope = messages.read_scope(request.scope)
-        found = await self._manager.get(_tenant(), scope, request.key)
+        found = await self._items.get(_tenant(), scope, request.key)
         if found.item is None:
             raise ServiceError(
                 Reason.ITEM_NOT_FOUND,
@@ -49,7 +49,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
     ) -> state_pb2.SetStateResponse:
         """Write one item."""
         del context
-        changed = await self._manager.set(
+        changed = await self._items.set(
             _tenant(),
             messages.read_scope(request.scope),
             request.key,
@@ -64,7 +64,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
     ) -> state_pb2.DeleteStateResponse:
         """Remove one item."""
         del context
-        changed = await self._manager.delete(
+        changed = await self._items.delete(
             _tenant(),
             messages.read_scope(request.scope),
             request.key,
@@ -79,7 +79,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
     ) -> state_pb2.IncrementStateResponse:
         """Add to a number."""
         del context
-        counted = await self._manager.increment(
+        counted = await self._items.increment(
             _tenant(),
             messages.read_scope(request.scope),
             request.key,
@@ -104,7 +104,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         after = ""
         if request.page_token:
             after = self._page_tokens.open(request.page_token, bound_to).decode()
-        page = await self._manager.list(
+        page = await self._items.list(
             tenant,
             scope,
             limit=limit,
@@ -125,7 +125,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Checks and writes, all or nothing."""
         del context
         rules.check_batch_length(len(request.checks) + len(request.writes))
-        changed = await self._manager.batch(
+        changed = await self._items.batch(
             _tenant(),
             [messages.read_check(check, number) for number, check in enumerate(request.checks)],
             [messages.read_write(write, number) for number, write in enumerate(request.writes)],
@@ -139,7 +139,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
     ) -> state_pb2.PurgeStateResponse:
         """Erase the tenant's items."""
         del request, context
-        changed = await self._manager.purge(_tenant())
+        changed = await self._items.purge(_tenant())
         return state_pb2.PurgeStateResponse(
             deleted_count=changed.deleted_count, revision=changed.revision
         )

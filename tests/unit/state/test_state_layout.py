@@ -1,12 +1,13 @@
-"""services.state.engines.layout."""
+"""services.state.layout."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.limits import SCOPE_BYTES_MAX, STATE_KEY_BYTES_MAX, TENANT_ID_LENGTH_MAX
-from services.state.engines import layout
-from services.state.engines.layout import ChangeKind
+from services.state.layout import SCHEMA, tenant_prefix
+from services.state.layout import items as layout
+from services.state.layout.items import ChangeKind
 from services.state.model import Encoding, Item, Value
 
 names = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]), min_size=1)
@@ -33,7 +34,7 @@ def test_key_reads_back(tenant, scope, key):
     """A stored key gives back its three parts."""
     stored = layout.item_key(tenant, scope, key)
     assert layout.split_item_key(stored) == (tenant, scope, key)
-    assert stored.startswith(layout.tenant_prefix(tenant))
+    assert stored.startswith(tenant_prefix(tenant))
     assert layout.split_expiry_key(layout.expiry_key(7, stored)) == (7, stored)
 
 
@@ -41,11 +42,11 @@ def test_key_reads_back(tenant, scope, key):
 def test_no_tenant_is_the_beginning_of_another(one, other):
     """Ranges of two tenants never overlap."""
     stored = layout.item_key(other, "global", "k")
-    assert stored.startswith(layout.tenant_prefix(one)) == (one == other)
+    assert stored.startswith(tenant_prefix(one)) == (one == other)
 
 
 def test_layout_is_what_it_was():
-    """The bytes on disk are those of schema 1; a change here needs a migration."""
+    """The bytes on disk are those of schema 2; a change here needs a migration."""
     item = Item(
         key="k",
         value=Value(Encoding.TEXT, b"hi"),
@@ -54,7 +55,7 @@ def test_layout_is_what_it_was():
         update_time_ns=2,
         expire_time_ns=None,
     )
-    assert layout.SCHEMA.version == 1
+    assert SCHEMA.version == 2
     assert layout.pack_item(item).hex() == (
         "020000000000000003000000000000000100000000000000027fffffffffffffff6869"
     )
@@ -62,10 +63,11 @@ def test_layout_is_what_it_was():
     assert layout.expiry_key(5, b"acme\0user:u\0k").hex() == "0000000000000005" + (
         b"acme\0user:u\0k".hex()
     )
-    assert layout.change_key(3, 1).hex() == "000000000000000300000001"
-    change = layout.unpack_change(
-        layout.change_key(3, 1), layout.pack_change(ChangeKind.DELETE, b"acme\0user:u\0k")
-    )
+    place = layout.change_key("acme", 3, 1)
+    assert place.hex() == b"acme\0".hex() + "000000000000000300000001"
+    stored = layout.pack_change(ChangeKind.DELETE, "user:u", "k")
+    assert stored == b"\x02user:u\0k"
+    change = layout.unpack_change(place, stored)
     assert change == layout.Change(3, 1, ChangeKind.DELETE, "acme", "user:u", "k")
 
 
@@ -81,4 +83,4 @@ def test_nul_is_never_part_of_a_name():
         with pytest.raises(AssertionError):
             layout.item_key(*parts)
     with pytest.raises(AssertionError):
-        layout.tenant_prefix("a\0")
+        tenant_prefix("a\0")

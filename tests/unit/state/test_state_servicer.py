@@ -8,8 +8,9 @@ from services.common.clock import FakeClock
 from services.common.context import CallContext, set_context
 from services.common.errors import Reason, ServiceError
 from services.common.paging import PageTokens
-from services.state.engines.memory import MemoryState
+from services.state.items import Items
 from services.state.servicers.state import StateServicer
+from tests.state_engines import memory_keeper
 
 JSON = state_pb2.Payload(json='{"a": [1, 2.50]}')
 
@@ -26,7 +27,7 @@ def clock():
 
 @pytest.fixture
 def servicer(clock):
-    return StateServicer(MemoryState(clock=clock), PageTokens(bytes(32)))
+    return StateServicer(Items(memory_keeper(clock)), PageTokens(bytes(32)))
 
 
 @pytest.fixture

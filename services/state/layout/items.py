@@ -1,18 +1,15 @@
-"""Keys and values of the embedded engine, and nothing else.
+"""Items, when they end, and what has changed.
 
 | database | key | value |
 |---|---|---|
 | items | tenant NUL scope NUL key | header, content |
 | expiry | expire time, key in `items` | nothing |
-| changes | revision, number in the revision | kind, key in `items` |
+| changes | tenant NUL revision, number in the revision | kind, scope NUL key |
+| tenants | tenant | revision up to which changes were let go, how many are kept |
 
-NUL cannot occur in a tenant, scope or key, so no tenant's or scope's keys begin with another's.
-Numbers are unsigned, big-endian, of eight bytes (four for a number in a revision), so that keys
-come in their order. The longest key has 441 bytes; LMDB allows 511.
-
-An expiry entry exists exactly where an item with that expire time does. For each revision from the
-oldest that is kept to the newest there is at least one change record. Items, expiry entries and
-change records of one call are written in one transaction.
+An expiry entry exists exactly where an item with that expire time does. Each call that changes
+something takes a revision, and leaves at least one change record of it, in the same transaction.
+The longest key has 441 bytes; LMDB allows 511.
 """
 
 from __future__ import annotations
@@ -21,19 +18,14 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from services.common.store import Schema
+from services.state.layout import tenant_prefix
 from services.state.model import Encoding, Item, Value
-
-ITEMS = "items"
-EXPIRY = "expiry"
-CHANGES = "changes"
-
-SCHEMA = Schema(kind="state", version=1, databases=(ITEMS, EXPIRY, CHANGES), migrations={})
 
 _NEVER = 2**63 - 1
 _HEADER = struct.Struct(">BQQQQ")
 _MOMENT = struct.Struct(">Q")
 _CHANGE_KEY = struct.Struct(">QI")
+_KEPT = struct.Struct(">QQ")
 
 
 class ChangeKind(IntEnum):
@@ -44,7 +36,7 @@ class ChangeKind(IntEnum):
     INCREMENT = 3
     EXPIRE = 4
     PURGE = 5
-    """All of a tenant's items, or an older record of its whose scope and key were erased."""
+    """All that a tenant had here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +56,6 @@ def item_key(tenant: str, scope: str, key: str) -> bytes:
     """Key of an item; with an empty key or a beginning of one, what such keys begin with."""
     assert "\0" not in tenant + scope + key, "NUL separates the parts of a key"
     return f"{tenant}\0{scope}\0{key}".encode()
-
-
-def tenant_prefix(tenant: str) -> bytes:
-    """What the keys of a tenant's items begin with."""
-    assert "\0" not in tenant, "NUL separates the parts of a key"
-    return f"{tenant}\0".encode()
 
 
 def split_item_key(stored: bytes) -> tuple[str, str, str]:
@@ -116,22 +102,49 @@ def split_expiry_key(stored: bytes) -> tuple[int, bytes]:
     return _MOMENT.unpack_from(stored)[0], stored[_MOMENT.size :]
 
 
-def change_key(revision: int, number: int) -> bytes:
+def change_key(tenant: str, revision: int, number: int) -> bytes:
     """Key in `changes`."""
-    return _CHANGE_KEY.pack(revision, number)
+    return tenant_prefix(tenant) + _CHANGE_KEY.pack(revision, number)
 
 
-def revision_prefix(change: bytes) -> bytes:
-    """What the keys of all changes of the same revision begin with."""
-    return change[: _MOMENT.size]
+def split_change_key(stored_key: bytes) -> tuple[str, int, int]:
+    """Tenant, revision and number in the revision."""
+    tenant, _, place = stored_key.partition(b"\0")
+    return tenant.decode(), *_CHANGE_KEY.unpack(place)
 
 
-def pack_change(kind: ChangeKind, stored_key: bytes) -> bytes:
+def revision_prefix(tenant: str, revision: int) -> bytes:
+    """What the keys of all changes of a tenant in a revision begin with."""
+    return tenant_prefix(tenant) + _MOMENT.pack(revision)
+
+
+def pack_change(kind: ChangeKind, scope: str, key: str) -> bytes:
     """Value in `changes`."""
-    return bytes([kind]) + stored_key
+    return bytes([kind]) + f"{scope}\0{key}".encode()
 
 
-def unpack_change(key: bytes, stored: bytes) -> Change:
+def unpack_change(stored_key: bytes, stored: bytes) -> Change:
     """A change record from its key and value."""
-    revision, number = _CHANGE_KEY.unpack(key)
-    return Change(revision, number, ChangeKind(stored[0]), *split_item_key(stored[1:]))
+    tenant, revision, number = split_change_key(stored_key)
+    scope, key = stored[1:].decode().split("\0")
+    return Change(revision, number, ChangeKind(stored[0]), tenant, scope, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which changes of a tenant are kept."""
+
+    compacted_revision: int = 0
+    """Changes up to this revision may have been let go."""
+    count: int = 0
+    """How many change records there are."""
+
+
+def pack_kept(kept: Kept) -> bytes:
+    """Value in `tenants`."""
+    return _KEPT.pack(kept.compacted_revision, kept.count)
+
+
+def unpack_kept(stored: bytes | None) -> Kept:
+    """From a value in `tenants`; None is that of a tenant without changes."""
+    return Kept() if stored is None else Kept(*_KEPT.unpack(stored))

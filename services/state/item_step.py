@@ -1,7 +1,7 @@
-"""What one operation of the embedded engine does, inside the store's writer thread.
+"""What one operation does to items, inside a step.
 
 An item, its expiry entry and its change record are written here and nowhere else, so that they
-cannot part. A step takes a revision with its first change, and none where it changes nothing.
+cannot part.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
 from services.common.errors import ServiceError
-from services.common.store import Txn, View
+from services.common.store import View
 from services.state import rules
-from services.state.engines import layout
-from services.state.engines.layout import CHANGES, EXPIRY, ITEMS, ChangeKind
+from services.state.layout import EXPIRY, ITEMS, tenant_prefix
+from services.state.layout import items as layout
+from services.state.layout.items import ChangeKind
 from services.state.model import Changed, Check, Item, Value, Write
+from services.state.step import Step
 
 
-class Step:
-    """One transaction's changes."""
+class ItemStep:
+    """One transaction's items."""
 
-    def __init__(self, txn: Txn, *, now_ns: int, changes_kept: int) -> None:
-        self._txn = txn
-        self._now_ns = now_ns
-        self._changes_kept = changes_kept
-        self._revision = 0
-        self._changes = 0
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._txn = step.txn
+        self._now_ns = step.now_ns
 
     def alive(self, place: bytes) -> Item | None:
         """The item that a caller sees at this place."""
@@ -49,7 +49,7 @@ class Step:
             else:
                 ends = None if write.ttl_ns is None else self._now_ns + write.ttl_ns
                 self.put(place, write.value, ends, kind=ChangeKind.SET)
-        return Changed(self.finish(), deleted)
+        return Changed(self._step.revision, deleted)
 
     def put(
         self, place: bytes, value: Value, expire_time_ns: int | None, *, kind: ChangeKind
@@ -78,29 +78,15 @@ class Step:
                 self._change(ChangeKind.EXPIRE, place)
                 self._txn.delete(ITEMS, place)
             self._txn.delete(EXPIRY, entry)
-        self.finish()
         return len(ended)
 
     def purge(self, tenant: str, limit: int) -> tuple[Changed, bool]:
         """Remove up to `limit` items of a tenant; and whether there may be more."""
-        prefix = layout.tenant_prefix(tenant)
-        places = list(itertools.islice(self._txn.keys(ITEMS, prefix), limit))
+        places = list(itertools.islice(self._txn.keys(ITEMS, tenant_prefix(tenant)), limit))
         if places:
-            self._change(ChangeKind.PURGE, layout.item_key(tenant, "", ""))
+            self._step.change(ChangeKind.PURGE, tenant, "", "")
         deleted = sum(self._seen(self._remove(place)) for place in places)
-        return Changed(self.finish(), deleted), len(places) == limit
-
-    def finish(self) -> int:
-        """Let go of the oldest change records; the revision after the step."""
-        if self._revision == 0:
-            return self._txn.revision()
-        own = layout.change_key(self._revision, 0)
-        while self._txn.count(CHANGES) > self._changes_kept:
-            oldest = next(self._txn.keys(CHANGES, b""))
-            if oldest >= own:
-                break
-            self._txn.delete_prefix(CHANGES, layout.revision_prefix(oldest))
-        return self._revision
+        return Changed(self._step.revision, deleted), len(places) == limit
 
     def _delete(self, place: bytes) -> bool:
         """Remove an item that is seen; one whose time has come is left to the sweep."""
@@ -121,13 +107,7 @@ class Step:
         return stored
 
     def _change(self, kind: ChangeKind, place: bytes) -> int:
-        """Leave a change record; the revision of this step."""
-        if self._revision == 0:
-            self._revision = self._txn.next_revision()
-        key = layout.change_key(self._revision, self._changes)
-        self._txn.append(CHANGES, key, layout.pack_change(kind, place))
-        self._changes += 1
-        return self._revision
+        return self._step.change(kind, *layout.split_item_key(place))
 
     def _stored(self, place: bytes) -> Item | None:
         """What is stored at a place, its time come or not.
@@ -177,17 +157,3 @@ def ended_entries(view: View, now_ns: int) -> Iterator[bytes]:
     return itertools.takewhile(
         lambda entry: layout.split_expiry_key(entry)[0] <= now_ns, view.keys(EXPIRY, b"")
     )
-
-
-def forget_changes(txn: Txn, tenant: str, after: bytes, limit: int) -> bytes | None:
-    """Erase scope and key from a tenant's change records, looking at `limit` of all records.
-
-    Returns:
-        The last key looked at; None where there are no more.
-    """
-    blank = layout.pack_change(ChangeKind.PURGE, layout.item_key(tenant, "", ""))
-    looked = list(itertools.islice(txn.scan(CHANGES, b"", after=after), limit))
-    for key, stored in looked:
-        if layout.unpack_change(key, stored).tenant == tenant and stored != blank:
-            txn.put(CHANGES, key, blank)
-    return looked[-1][0] if len(looked) == limit else None

@@ -1,0 +1,155 @@
+"""One operation inside the engine's transaction: its moment, its revision, its change records.
+
+Everything that changes something does so in a step and says so with `change`, so that the feed of
+changes cannot part from what it tells of. A step takes a revision with its first change, and none
+where it changes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from services.common.clock import Clock
+from services.common.expiry import ForwardTime
+from services.common.limits import CHANGES_KEPT_MAX
+from services.common.store import Txn, View
+from services.state.engine import Engine
+from services.state.feed import Feed
+from services.state.layout import CHANGES, TENANTS, tenant_prefix
+from services.state.layout import items as layout
+from services.state.layout.items import Change, ChangeKind, Kept
+
+T = TypeVar("T")
+
+_CHANGES_SLICE = 5_000
+"""Change records that one step of a purge removes."""
+
+
+class Keeper:
+    """One engine, its time and its feed: what items, sessions, artifacts and events share."""
+
+    def __init__(
+        self, engine: Engine, *, clock: Clock, changes_kept: int = CHANGES_KEPT_MAX
+    ) -> None:
+        """`changes_kept`: a tenant's older change records are removed beyond this many."""
+        self.engine = engine
+        self.time = ForwardTime(clock)
+        self.feed = Feed()
+        self._changes_kept = changes_kept
+        engine.on_commit = self.feed.committed
+
+    async def step(self, operation: Callable[[Step], T], *, grows: bool = False) -> T:
+        """Run an operation in a step of its own; answer when it is kept.
+
+        Raises:
+            ServiceError: see `Engine.write`.
+        """
+
+        def run(txn: Txn) -> T:
+            step = Step(txn, now_ns=self.time.now_ns(), changes_kept=self._changes_kept)
+            result = operation(step)
+            step.finish()
+            return result
+
+        return await self.engine.write(run, grows=grows)
+
+    async def purge_changes(self, tenant: str) -> None:
+        """Erase what a tenant's change records name, all but the last revision's."""
+        more = True
+        while more:
+            more = await self.step(lambda step: step.forget_changes(tenant, _CHANGES_SLICE))
+
+
+class Step:
+    """One transaction's changes."""
+
+    def __init__(self, txn: Txn, *, now_ns: int, changes_kept: int) -> None:
+        self.txn = txn
+        self.now_ns = now_ns
+        self._changes_kept = changes_kept
+        self._revision = 0
+        self._changes = 0
+        self._made: dict[str, int] = {}
+
+    @property
+    def revision(self) -> int:
+        """The revision of this step's changes; that of the last change before where it has none."""
+        return self._revision or self.txn.revision()
+
+    def change(self, kind: ChangeKind, tenant: str, scope: str, key: str) -> int:
+        """Leave a change record; the revision of this step."""
+        if self._revision == 0:
+            self._revision = self.txn.next_revision()
+        place = layout.change_key(tenant, self._revision, self._changes)
+        self.txn.put(CHANGES, place, layout.pack_change(kind, scope, key))
+        self._changes += 1
+        self._made[tenant] = self._made.get(tenant, 0) + 1
+        return self._revision
+
+    def finish(self) -> int:
+        """Let go of the oldest change records; the revision after the step."""
+        for tenant, made in self._made.items():
+            kept = kept_changes(self.txn, tenant)
+            self._keep(tenant, Kept(kept.compacted_revision, kept.count + made))
+        self.txn.touched.update(self._made)
+        self._made.clear()
+        return self.revision
+
+    def forget_changes(self, tenant: str, limit: int) -> bool:
+        """Remove up to `limit` of a tenant's change records; whether there may be more.
+
+        Those of the last revision stay, which say that all is gone.
+        """
+        last = last_change(self.txn, tenant)
+        if last is None:
+            return False
+        stop = layout.change_key(tenant, last.revision, 0)
+        doomed = self._older(tenant, stop, limit)
+        for place in doomed:
+            self.txn.delete(CHANGES, place)
+        kept = kept_changes(self.txn, tenant)
+        left = Kept(last.revision - 1, kept.count - len(doomed))
+        self.txn.put(TENANTS, tenant.encode(), layout.pack_kept(left))
+        return len(doomed) == limit
+
+    def _keep(self, tenant: str, kept: Kept) -> None:
+        """Note what is kept, and remove whole revisions from the oldest on where it is too much."""
+        own = layout.change_key(tenant, self._revision, 0)
+        over = kept.count - self._changes_kept
+        if over > 0:
+            doomed = self._older(tenant, own, over)
+            revision = kept.compacted_revision
+            if doomed:
+                revision = layout.split_change_key(doomed[-1])[1]
+                prefix = layout.revision_prefix(tenant, revision)
+                doomed += self.txn.keys(CHANGES, prefix, after=doomed[-1])
+            for place in doomed:
+                self.txn.delete(CHANGES, place)
+            kept = Kept(revision, kept.count - len(doomed))
+        self.txn.put(TENANTS, tenant.encode(), layout.pack_kept(kept))
+
+    def _older(self, tenant: str, stop: bytes, limit: int) -> list[bytes]:
+        places = self.txn.keys(CHANGES, tenant_prefix(tenant))
+        return list(itertools.islice(itertools.takewhile(lambda each: each < stop, places), limit))
+
+
+def kept_changes(view: View, tenant: str) -> Kept:
+    """Which changes of a tenant are kept."""
+    return layout.unpack_kept(view.get(TENANTS, tenant.encode()))
+
+
+def changes_after(view: View, tenant: str, revision: int, number: int = -1) -> Iterator[Change]:
+    """A tenant's change records after a revision, or after one of its records, in order."""
+    prefix = tenant_prefix(tenant)
+    after = layout.change_key(tenant, revision, 2**32 - 1 if number < 0 else number)
+    for place, stored in view.scan(CHANGES, prefix, after=after):
+        yield layout.unpack_change(place, stored)
+
+
+def last_change(view: View, tenant: str) -> Change | None:
+    """A tenant's newest change record."""
+    for place, stored in view.back(CHANGES, tenant_prefix(tenant)):
+        return layout.unpack_change(place, stored)
+    return None
