@@ -1,1 +1,1 @@
-"""Implementations of StateManager. None of them knows the wire."""
+"""Implementations of Engine. None of them knows the wire, or what is kept in it."""
