@@ -187,6 +187,27 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
             revision=self.deployment.next_revision(), deleted_count=len(removals)
         )
 
+    def WatchState(self, request, context):
+        """Where it begins, then each item as it is; then the connection ends."""
+        tenant = self.deployment.enter(request, context)
+        last = self.deployment.revision
+        after = request.after_revision if request.HasField("after_revision") else last
+        yield state_pb2.WatchStateResponse(revision=after)
+        for (owner, scope, key), item in sorted(
+            self.deployment.items.items(), key=lambda entry: entry[1].revision
+        ):
+            if owner == tenant and item.revision > after and key.startswith(request.prefix):
+                change = state_pb2.StateChange(
+                    kind=state_pb2.STATE_CHANGE_KIND_SET,
+                    scope=scope,
+                    key=key,
+                    revision=item.revision,
+                    item=item if request.values else None,
+                )
+                yield state_pb2.WatchStateResponse(changes=[change], revision=item.revision)
+                break
+        context.abort(grpc.StatusCode.UNAVAILABLE, "gone for a moment")
+
 
 def _holds(condition: state_pb2.Precondition, item: state_pb2.Item | None) -> bool:
     kind = condition.WhichOneof("kind")

@@ -21,6 +21,7 @@ from services.state.engine import open_engine
 from services.state.items import Items
 from services.state.servicers.state import StateServicer
 from services.state.step import Keeper
+from services.state.watch import Watches
 
 STATE_SERVICE = "llmspell.v1.StateService"
 
@@ -31,10 +32,10 @@ async def build(settings: Settings) -> Parts:
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
     keeper = Keeper(open_engine(mine.engine, Path(mine.data)), clock=clock)
-    items = Items(keeper)
+    items, watches = Items(keeper), Watches(keeper)
 
     def register(server: grpc.aio.Server) -> None:
-        state = StateServicer(items, PageTokens(derive_key(key, "state pages")))
+        state = StateServicer(items, watches, PageTokens(derive_key(key, "state pages")))
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
         process = ProcessServicer("state", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
@@ -45,6 +46,6 @@ async def build(settings: Settings) -> Parts:
         register=register,
         services=(STATE_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
-        background=(lambda: sweep_forever(items, mine.sweep_interval_s),),
+        background=(lambda: sweep_forever(items, mine.sweep_interval_s), watches.run),
         close=items.close,
     )

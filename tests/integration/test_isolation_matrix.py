@@ -117,6 +117,7 @@ OPERATOR_ONLY = {
 }
 COVERED_ELSEWHERE = {
     "TenantService/WhoAmI": "answers about the caller only; see test_who_am_i",
+    "StateService/WatchState": "never ends by itself; see test_watch_is_apart in test_state_watch",
     "RagService/IngestDocuments": "writes to the caller's own tenant; see test_ingestion_is_apart",
     "RagService/ImportDocuments": "likewise",
     "RagService/EnsureDocumentCollection": "likewise",

@@ -11,11 +11,30 @@ from llmspell._values import (
     to_duration,
     to_payload,
 )
-from llmspell.errors import InvalidArgument
-from llmspell.types import BatchResult, CheckItem, DeleteItem, Item, SetItem
+from llmspell.errors import InvalidArgument, LLMSpellError
+from llmspell.types import (
+    BatchResult,
+    ChangeKind,
+    CheckItem,
+    DeleteItem,
+    Item,
+    SetItem,
+    StateChange,
+    StateChanges,
+)
 from llmspell.v1 import state_pb2 as pb
 
 _INT64 = range(-(2**63), 2**63)
+_KINDS: dict[int, ChangeKind] = {
+    pb.STATE_CHANGE_KIND_SET: "set",
+    pb.STATE_CHANGE_KIND_DELETE: "delete",
+    pb.STATE_CHANGE_KIND_INCREMENT: "increment",
+    pb.STATE_CHANGE_KIND_EXPIRE: "expire",
+    pb.STATE_CHANGE_KIND_PURGE: "purge",
+}
+_WATCH_LOST_S = 30.0
+"""Seconds without an answer after which a watch is given up."""
+_PAUSE_S, _PAUSE_S_MAX = 0.1, 2.0
 
 
 def get_state(key: str, scope: str) -> Call[Item]:
@@ -76,6 +95,40 @@ def batch(operations: Iterable[CheckItem | SetItem | DeleteItem]) -> Call[BatchR
     return Call(request, _batch_result)
 
 
+class Watch:
+    """Where a watch is, and whether it goes on when its connection has ended."""
+
+    def __init__(self, prefix: str, scope: str | None, *, after: int | None, values: bool) -> None:
+        self._request = pb.WatchStateRequest(
+            prefix=prefix, scope=scope, after_revision=after, values=values
+        )
+        self._begun = False
+        self._failing_s: float | None = None
+        self._pause_s = _PAUSE_S
+
+    def call(self) -> Call[StateChanges | None]:
+        """What to send to begin, or to go on."""
+        return Call(self._request, _changes)
+
+    def note(self, changes: StateChanges) -> None:
+        """Go on from here the next time."""
+        self._request.after_revision = changes.revision
+        self._begun, self._failing_s, self._pause_s = True, None, _PAUSE_S
+
+    def pause_s(self, error: LLMSpellError, now_s: float) -> float:
+        """Seconds to wait before going on.
+
+        Raises:
+            LLMSpellError: `error`, where it never began or nothing has answered for long.
+        """
+        if self._failing_s is None:
+            self._failing_s = now_s
+        if not self._begun or now_s - self._failing_s > _WATCH_LOST_S:
+            raise error
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _PAUSE_S_MAX)
+        return pause_s
+
+
 def _precondition(conditions: dict[str, int | bool | None]) -> pb.Precondition | None:
     """The one condition that was given; `False` and None are not given."""
     given = {name: value for name, value in conditions.items() if value is not None}
@@ -132,6 +185,20 @@ def _item(message: pb.Item) -> Item:
 
 def _items(answer: pb.ListStateResponse) -> Page[Item]:
     return Page([_item(item) for item in answer.items], answer.next_page_token)
+
+
+def _changes(answer: pb.WatchStateResponse) -> StateChanges:
+    return StateChanges([_change(change) for change in answer.changes], answer.revision)
+
+
+def _change(change: pb.StateChange) -> StateChange:
+    return StateChange(
+        kind=_KINDS[change.kind],
+        scope=change.scope,
+        key=change.key,
+        revision=change.revision,
+        item=_item(change.item) if change.HasField("item") else None,
+    )
 
 
 def _revision(answer: pb.SetStateResponse) -> int:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from typing import Any
 
-from llmspell import _scripts, _state, _tenants
+from llmspell import _scripts, _tenants
 from llmspell import types as t
+from llmspell._awaiting_state import AsyncStateCalls
 from llmspell._awaiting_vectors import AsyncVectorCalls
-from llmspell.errors import NotFound
 
 
-class AsyncClient(AsyncVectorCalls):
+class AsyncClient(AsyncStateCalls, AsyncVectorCalls):
     """A connection to a gateway, as one caller; belongs to one event loop.
 
     Example:
@@ -20,61 +19,6 @@ class AsyncClient(AsyncVectorCalls):
             async for item in client.list_state():
                 print(item.key)
     """
-
-    # State.
-
-    async def get_state(self, key: str, *, scope: str = "global") -> t.Item | None:
-        """One item; None where there is none."""
-        try:
-            return await self._unary(_state.get_state(key, scope))
-        except NotFound as error:
-            if error.reason != "ITEM_NOT_FOUND":
-                raise
-            return None
-
-    async def set_state(
-        self,
-        key: str,
-        value: Any,
-        *,
-        scope: str = "global",
-        ttl_s: float | None = None,
-        text: bool = False,
-        if_revision: int | None = None,
-        if_absent: bool = False,
-        if_present: bool = False,
-    ) -> int:
-        """Write one item; its new revision."""
-        item = t.SetItem(key, value, scope, ttl_s, text)
-        return await self._unary(
-            _state.set_state(
-                item, if_revision=if_revision, if_absent=if_absent, if_present=if_present
-            )
-        )
-
-    async def delete_state(
-        self, key: str, *, scope: str = "global", if_revision: int | None = None
-    ) -> bool:
-        """Remove one item; whether it was there."""
-        return await self._unary(_state.delete_state(key, scope, if_revision=if_revision))
-
-    async def increment_state(
-        self, key: str, by: float = 1, *, scope: str = "global"
-    ) -> int | float:
-        """Add to a number, where none counts as 0; the sum."""
-        return await self._unary(_state.increment_state(key, by, scope))
-
-    def list_state(
-        self, prefix: str = "", *, scope: str = "global", keys_only: bool = False
-    ) -> AsyncIterator[t.Item]:
-        """Items whose keys begin with `prefix`, in order of key; pages come as they are needed."""
-        return self._entries(_state.list_state(prefix, scope, keys_only=keys_only))
-
-    async def batch(
-        self, operations: Iterable[t.CheckItem | t.SetItem | t.DeleteItem]
-    ) -> t.BatchResult:
-        """Checks and writes, all or nothing; at most 256."""
-        return await self._unary(_state.batch(operations))
 
     # Scripts.
 

@@ -11,6 +11,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
+from llmspell._state_types import (
+    BatchResult,
+    ChangeKind,
+    CheckItem,
+    DeleteItem,
+    Encoding,
+    Item,
+    SetItem,
+    StateChange,
+    StateChanges,
+)
 from llmspell._vector_types import (
     Checkpoint,
     Columns,
@@ -31,6 +42,7 @@ __all__ = [
     "ApiKey",
     "BatchResult",
     "Caller",
+    "ChangeKind",
     "CheckItem",
     "Checkpoint",
     "ChunkUnit",
@@ -68,6 +80,8 @@ __all__ = [
     "SearchSettings",
     "SetItem",
     "Snapshot",
+    "StateChange",
+    "StateChanges",
     "Tenant",
     "TextSettings",
     "TimeSpan",
@@ -99,73 +113,6 @@ Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 
 TimeSpan: TypeAlias = "tuple[datetime | None, datetime | None]"
 """From the first time up to, not including, the second; None: open."""
-
-Encoding: TypeAlias = Literal["json", "text", "raw"]
-"""How an item's value is kept."""
-
-
-# State.
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One key's value."""
-
-    key: str
-    value: Any
-    """The decoded JSON, or `str` for text, or `bytes` for raw; None where only keys were asked
-    for."""
-    revision: int
-    """Of its last change."""
-    encoding: Encoding | None = None
-    """None where only keys were asked for."""
-    create_time: datetime | None = None
-    update_time: datetime | None = None
-    expire_time: datetime | None = None
-    """None: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetItem:
-    """Part of a batch: write this."""
-
-    key: str
-    value: Any
-    scope: str = "global"
-    ttl_s: float | None = None
-    text: bool = False
-    """Keep a `str` as text instead of as JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteItem:
-    """Part of a batch: remove this."""
-
-    key: str
-    scope: str = "global"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckItem:
-    """Part of a batch: nothing is written unless this holds. Give one of the three."""
-
-    key: str
-    scope: str = "global"
-    revision: int | None = None
-    """The item has this revision."""
-    absent: bool = False
-    """There is no such item."""
-    present: bool = False
-    """There is one, whatever its revision."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What a batch did."""
-
-    revision: int
-    """Shared by all its writes."""
-    deleted_count: int
 
 
 # Vectors.

@@ -17,12 +17,14 @@ from services.gateway.cli.output import (
     show_table,
     to_plain,
 )
+from services.gateway.cli.state_watch import watch
 from services.gateway.cli.target import JsonOption, ScopeOption, TenantOption, connect
 
 if TYPE_CHECKING:
     from llmspell.types import Item
 
 app = typer.Typer(no_args_is_help=True, help="Keys and values of a tenant.")
+app.command("watch")(watch)
 
 _SHOWN_LENGTH = 60
 

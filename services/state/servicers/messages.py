@@ -11,6 +11,7 @@ from llmspell.v1 import state_pb2
 from services.common.errors import field_invalid, required
 from services.common.scopes import parse_scope
 from services.state import rules
+from services.state.layout.items import ChangeKind
 from services.state.model import (
     Check,
     Condition,
@@ -20,9 +21,17 @@ from services.state.model import (
     Value,
     Write,
 )
+from services.state.watch import Advance, Seen, Selection
 
 _SECOND_NS = 10**9
 _NANOS_MAX = 999_999_999
+_CHANGE_KINDS = {
+    ChangeKind.SET: state_pb2.STATE_CHANGE_KIND_SET,
+    ChangeKind.DELETE: state_pb2.STATE_CHANGE_KIND_DELETE,
+    ChangeKind.INCREMENT: state_pb2.STATE_CHANGE_KIND_INCREMENT,
+    ChangeKind.EXPIRE: state_pb2.STATE_CHANGE_KIND_EXPIRE,
+    ChangeKind.PURGE: state_pb2.STATE_CHANGE_KIND_PURGE,
+}
 
 
 def read_scope(text: str) -> str:
@@ -136,6 +145,23 @@ def read_delta(request: state_pb2.IncrementStateRequest) -> int | float:
     return float(request.double_delta)
 
 
+def read_selection(request: state_pb2.WatchStateRequest) -> Selection:
+    """Which changes are asked for.
+
+    Raises:
+        ServiceError: SCOPE_INVALID.
+    """
+    scope = read_scope(request.scope) if request.HasField("scope") else None
+    return Selection(scope=scope, prefix=request.prefix, values=request.values)
+
+
+def write_advance(advance: Advance) -> state_pb2.WatchStateResponse:
+    """How far a watch has come, as it travels."""
+    return state_pb2.WatchStateResponse(
+        changes=map(_write_change, advance.changes), revision=advance.revision
+    )
+
+
 def write_item(item: Item) -> state_pb2.Item:
     """An item as it travels."""
     message = state_pb2.Item(key=item.key, revision=item.revision)
@@ -146,6 +172,17 @@ def write_item(item: Item) -> state_pb2.Item:
     if item.expire_time_ns is not None:
         message.expire_time.FromNanoseconds(item.expire_time_ns)
     return message
+
+
+def _write_change(seen: Seen) -> state_pb2.StateChange:
+    change = seen.change
+    return state_pb2.StateChange(
+        kind=_CHANGE_KINDS[change.kind],
+        scope=change.scope,
+        key=change.key,
+        revision=change.revision,
+        item=None if seen.item is None else write_item(seen.item),
+    )
 
 
 def _write_value(value: Value) -> state_pb2.Payload:

@@ -5,6 +5,9 @@ The tenant is the call's. Errors leave as ServiceError; the door makes a status 
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 from llmspell.v1 import state_pb2, state_pb2_grpc
 
 from services.common.context import current_context
@@ -13,13 +16,15 @@ from services.common.paging import PageTokens, page_size
 from services.state import rules
 from services.state.items import Items
 from services.state.servicers import messages
+from services.state.watch import Watches
 
 
 class StateServicer(state_pb2_grpc.StateServiceServicer):
     """Answers from one engine."""
 
-    def __init__(self, items: Items, page_tokens: PageTokens) -> None:
+    def __init__(self, items: Items, watches: Watches, page_tokens: PageTokens) -> None:
         self._items = items
+        self._watches = watches
         self._page_tokens = page_tokens
 
     async def GetState(  # noqa: N802  (the contract's name)
@@ -133,6 +138,21 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         return state_pb2.BatchStateResponse(
             revision=changed.revision, deleted_count=changed.deleted_count
         )
+
+    async def WatchState(  # noqa: N802
+        self, request: state_pb2.WatchStateRequest, context: object
+    ) -> AsyncGenerator[state_pb2.WatchStateResponse, None]:
+        """Changes as they happen."""
+        del context
+        watch = self._watches.follow(
+            _tenant(),
+            messages.read_selection(request),
+            caller=current_context().principal,
+            after=request.after_revision if request.HasField("after_revision") else None,
+        )
+        async with aclosing(watch):
+            async for advance in watch:
+                yield messages.write_advance(advance)
 
     async def PurgeState(  # noqa: N802
         self, request: state_pb2.PurgeStateRequest, context: object

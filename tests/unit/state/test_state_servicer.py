@@ -10,6 +10,7 @@ from services.common.errors import Reason, ServiceError
 from services.common.paging import PageTokens
 from services.state.items import Items
 from services.state.servicers.state import StateServicer
+from services.state.watch import Watches
 from tests.state_engines import memory_keeper
 
 JSON = state_pb2.Payload(json='{"a": [1, 2.50]}')
@@ -27,7 +28,8 @@ def clock():
 
 @pytest.fixture
 def servicer(clock):
-    return StateServicer(Items(memory_keeper(clock)), PageTokens(bytes(32)))
+    keeper = memory_keeper(clock)
+    return StateServicer(Items(keeper), Watches(keeper), PageTokens(bytes(32)))
 
 
 @pytest.fixture
@@ -352,3 +354,34 @@ async def test_purge(call, ten):
     assert (answer.deleted_count, answer.revision) == (10, 12)
     assert not (await call("ListState", scope="user:u")).items
     assert len((await call("ListState", tenant="globex", scope="user:u")).items) == 1
+
+
+async def test_watch(servicer, call):
+    """A watch tells kinds, places and items of its tenant's changes, and nothing of another's."""
+    await call("SetState", key="k", value=JSON)
+    await call("SetState", key="k", value=JSON, tenant="globex")
+    await call("IncrementState", scope="user:u", key="n", int_delta=2)
+    await call("DeleteState", key="k")
+    act_for("acme")
+    request = state_pb2.WatchStateRequest(after_revision=0, values=True)
+    watch = servicer.WatchState(request, None)
+    assert (await anext(watch)).revision == 0
+    answer = await anext(watch)
+    await watch.aclose()
+    assert answer.revision == 4
+    told = [(change.kind, change.scope, change.key, change.revision) for change in answer.changes]
+    assert told == [
+        (state_pb2.STATE_CHANGE_KIND_SET, "global", "k", 1),
+        (state_pb2.STATE_CHANGE_KIND_INCREMENT, "user:u", "n", 3),
+        (state_pb2.STATE_CHANGE_KIND_DELETE, "global", "k", 4),
+    ]
+    assert [change.HasField("item") for change in answer.changes] == [False, True, False]
+    assert answer.changes[1].item.value.json == "2"
+
+
+async def test_watch_of_a_bad_scope(servicer):
+    """A scope that cannot be one is refused before the first answer."""
+    act_for("acme")
+    with pytest.raises(ServiceError) as info:
+        await anext(servicer.WatchState(state_pb2.WatchStateRequest(scope="no:such"), None))
+    assert info.value.reason == Reason.SCOPE_INVALID
