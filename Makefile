@@ -3,10 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-LLMSPELL_CRASH_IMAGES ?= 2000
-LLMSPELL_KILL_ROUNDS ?= 200
-LLMSPELL_FAULT_STEP ?= 1
-LLMSPELL_RESTART_COUNTS ?= 10000,50000,200000
+SCALE  ?= 1
 
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
@@ -125,11 +122,12 @@ test-property: $(DEV_STAMP) ## does it hold for all inputs?
 test-integration: $(DEV_STAMP) ## do the four work together?
 	$(PYTEST) tests/integration
 
-.PHONY: test-crash
-test-crash: $(DEV_STAMP) ## is what was answered still there? 2000 power-cut images, 200 kills, every fault
-	LLMSPELL_CRASH_IMAGES=$(LLMSPELL_CRASH_IMAGES) LLMSPELL_KILL_ROUNDS=$(LLMSPELL_KILL_ROUNDS) \
-		LLMSPELL_FAULT_STEP=$(LLMSPELL_FAULT_STEP) LLMSPELL_RESTART_COUNTS=$(LLMSPELL_RESTART_COUNTS) \
-		$(PYTEST) tests/crash
+# Both end with a table of figures; SCALE=5 does five times as much.
+.PHONY: test-crash test-crash-vector
+test-crash: $(DEV_STAMP) ## is what state has answered still there? kills, power cuts, faults; ten minutes at most
+	LLMSPELL_CRASH_SCALE=$(SCALE) $(PYTEST) tests/crash -k "not vector" --session-timeout=600
+test-crash-vector: $(DEV_STAMP) ## the same of the vector service, up to 200 000 vectors
+	LLMSPELL_CRASH_SCALE=$(SCALE) $(PYTEST) tests/crash -k vector
 
 .PHONY: bench
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run

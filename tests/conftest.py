@@ -8,14 +8,7 @@ import grpc  # noqa: F401
 import hypothesis
 import pytest
 
-KEPT = {
-    "LLMSPELL_CRASH_IMAGES",
-    "LLMSPELL_CRASH_SEED",
-    "LLMSPELL_FAULT_STEP",
-    "LLMSPELL_KILL_ROUNDS",
-    "LLMSPELL_KILL_SEED",
-    "LLMSPELL_RESTART_COUNTS",
-}
+KEPT = {"LLMSPELL_CRASH_SCALE", "LLMSPELL_CRASH_SEED", "LLMSPELL_KILL_SEED"}
 
 for name in list(os.environ):
     if (name.startswith("LLMSPELL") and name not in KEPT) or name == "OPENAI_API_KEY":

@@ -38,10 +38,24 @@ class Alone:
 
 @contextmanager
 def alone(
-    name: str, folder: Path, *settings: str, environment: Mapping[str, str] = os.environ
+    name: str,
+    folder: Path,
+    *settings: str,
+    environment: Mapping[str, str] = os.environ,
+    flaw: str = "",
+    address: str = "",
 ) -> Iterator[Alone]:
-    """Start `services.NAME` over a folder; what is left of it at the end is killed."""
-    key_file, address = folder.with_name("context.key"), f"127.0.0.1:{free_port()}"
+    """Start `services.NAME` over a folder; what is left of it at the end is killed.
+
+    Args:
+        name: One of the four; with a flaw always `state`.
+        folder: Its data.
+        settings: More of them, as `TABLE.KEY=VALUE`.
+        environment: Of the process.
+        flaw: One of `tests.crash.broken`, with its value, that is put in.
+        address: Where it listens, if that matters.
+    """
+    key_file, address = folder.with_name("context.key"), address or f"127.0.0.1:{free_port()}"
     key_file.write_text(KEY.hex())
     values = [
         f"deployment.context_key_file={key_file}",
@@ -49,7 +63,8 @@ def alone(
         f"{name}.listen={address}",
         *settings,
     ]
-    command = [sys.executable, "-m", f"services.{name}", *(f"--set={value}" for value in values)]
+    module = ["tests.crash.broken", flaw] if flaw else [f"services.{name}"]
+    command = [sys.executable, "-m", *module, *(f"--set={value}" for value in values)]
     began = time.monotonic()
     with folder.with_name(f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=dict(environment), stderr=log)

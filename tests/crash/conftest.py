@@ -20,9 +20,30 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.crash import recorder
+from tests.crash import recorder, scale
+from tests.crash.figures import Figure, table
 
-IMAGES = 500
+_FIGURES = pytest.StashKey[list[Figure]]()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The table: what was asked of each test, what it reached, which broken build it catches."""
+    figures = config.stash.get(_FIGURES, [])
+    if figures:
+        terminalreporter.section("durability")
+        terminalreporter.write_line(table(figures))
+
+
+@pytest.fixture
+def reached(request):
+    """A function that adds a line to the table at the end; see `Figure`."""
+    figures = request.config.stash.setdefault(_FIGURES, [])
+    return lambda *cells: figures.append(Figure(*cells))
+
+
+def seed_of(variable):
+    """What the variable says, so that a failure can be repeated; another one each time without."""
+    return int(os.environ.get(variable, random.SystemRandom().getrandbits(32)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +82,8 @@ def faults_library(tmp_path_factory):
 
 @pytest.fixture
 def image_count():
-    """How many images to check; more by `make test-crash`."""
-    return int(os.environ.get("LLMSPELL_CRASH_IMAGES", IMAGES))
+    """How many images to check."""
+    return scale.count(500, 2000)
 
 
 @pytest.fixture
@@ -70,7 +91,7 @@ def power_cut(recorder_library, tmp_path):
     """A function that records a writer and has images of its disk checked."""
 
     def run(writer, checker, *arguments, images):
-        seed = int(os.environ.get("LLMSPELL_CRASH_SEED", random.SystemRandom().getrandbits(32)))
+        seed = seed_of("LLMSPELL_CRASH_SEED")
         log = tmp_path / "log"
         folder = tmp_path / "disk"
         recorder.record(recorder_library, writer, [str(folder), str(seed), *arguments], log)

@@ -5,7 +5,7 @@ number, and prints `WRITER NUMBER REVISION` once it is acknowledged. A writer ha
 flight at most. So after a power cut its keys hold what its first n operations leave, where n is
 what was acknowledged, or one more; anything else is a loss, a half batch, or a write never sent.
 
-`python -m tests.crash.state_history FOLDER SEED [nosync]` writes.
+`python -m tests.crash.state_history FOLDER SEED [nosync|nometasync]` writes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import lmdb
 
 from services.common.clock import FakeClock
 from services.state.items import Items
@@ -140,5 +142,13 @@ async def _contents(engine: Items, writer: int) -> Contents:
     return {item.key: item.value.content for item in page.items if item.value is not None}
 
 
+def leave_headers_unflushed() -> None:
+    """Let LMDB flush its pages, and not the header that names them."""
+    opening = lmdb.open
+    lmdb.open = lambda path, **options: opening(path, **(options | {"metasync": False}))
+
+
 if __name__ == "__main__":
+    if "nometasync" in sys.argv[3:]:
+        leave_headers_unflushed()
     asyncio.run(write_all(Path(sys.argv[1]), int(sys.argv[2]), sync="nosync" not in sys.argv[3:]))

@@ -48,7 +48,9 @@ def check_expiry(view, items):
         for place, item in items.items()
         if item.expire_time_ns is not None
     }
-    assert set(view.keys(EXPIRY, b"")) == expected
+    found = set(view.keys(EXPIRY, b""))
+    assert not found - expected, "ends that no item has"
+    assert not expected - found, "items whose end nobody will see"
 
 
 def check_kept(changes, kept):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from services.common.clock import FakeClock
-from tests.crash import vector_history
+from tests.crash import scale, vector_history
 from tests.crash.vector_history import checker, engine, place_of
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
@@ -47,7 +47,7 @@ def test_no_acknowledged_record_is_lost_by_a_kill(tmp_path):
     """Each round holds what was acknowledged, nothing by halves; graphs heal to the truth."""
     seed = int(os.environ.get("LLMSPELL_KILL_SEED", random.randrange(10**6)))
     rng, done = random.Random(seed), 0
-    rounds = int(os.environ.get("LLMSPELL_KILL_ROUNDS", "4"))
+    rounds = scale.count(4, 200)
     while done < rounds:
         folder = tmp_path / f"{done}-{rng.random()}"
         lines = killed(folder, rng.randrange(10**6), rng.uniform(0.1, 1.0))

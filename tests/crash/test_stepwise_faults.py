@@ -1,22 +1,21 @@
 """Every call on the disk fails once: a clean refusal or a clean end, and nothing is lost (T3)."""
 
 import json
-import os
 import random
 import subprocess
 import sys
 
 import pytest
 
-from tests.crash import recorder
+from tests.crash import recorder, scale
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
 
 STATE, VECTOR = "tests.crash.state_story", "tests.crash.vector_story"
 ERRORS = {"EIO": ("write", "flush", "rename", "map", "fork"), "ENOSPC": ("write",)}
 """What fails, and with which word; a mapping and a fork say what fits them."""
-STEP = int(os.environ.get("LLMSPELL_FAULT_STEP", "32"))
-"""The longer story fails at every so many-th call in `make test`, at each in `make test-crash`."""
+STEP = scale.count(32, 1)
+"""The longer story fails at every so many-th call in `make test`, at each by the full figures."""
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The vector process starts again: right at once, whatever its segments are like (T8).
 
-Sizes are of `LLMSPELL_RESTART_COUNTS`. Seconds are printed and bounded ten times over only: what is
+Seconds are printed and bounded ten times over only: what is
 asserted is that answers are exact from the first on, and that nobody waits for a graph.
 """
 
@@ -19,12 +19,13 @@ from services.common.healthcheck import check
 from services.common.relay import CHANNEL_OPTIONS
 from services.vector.engines import open_engine
 from services.vector.model import Metric, NewRecord
+from tests.crash import scale
 from tests.crash.alone import alone
 from tests.unit.vector.serving import Caller
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
 
-COUNTS = [int(n) for n in os.environ.get("LLMSPELL_RESTART_COUNTS", "5000").split(",")]
+COUNTS = [5000] if scale.SCALE is None else [10_000, 50_000, 200_000]
 BEHIND, DIMENSION, LIMIT, QUERIES, BATCH = 1000, 128, 10, 20, 1000
 TENANTS = {"acme": 1, "globex": 4}
 """By how much smaller each tenant's collection is."""
