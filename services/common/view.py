@@ -6,11 +6,13 @@ each read.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any
 
 from services.common.errors import Reason, ServiceError
@@ -38,6 +40,32 @@ class Schema:
     """Names of the databases, `meta` not among them."""
     migrations: Mapping[int, Callable[[Txn], None]]
     """From version n to n + 1, each in one transaction with its record."""
+
+
+class Slice:
+    """Records in order of key that are read, or written, together.
+
+    What a record costs a loop in Python to verify and to seal is a good part of what a migration
+    takes; here both are done for all of a slice at once.
+    """
+
+    __slots__ = ("_sums", "keys", "values")
+
+    def __init__(
+        self, keys: list[bytes], values: Sequence[bytes], sums: list[int] | None = None
+    ) -> None:
+        """`sums`: over each key, where they are known."""
+        self.keys = keys
+        self.values = values
+        self._sums = list(map(zlib.crc32, keys)) if sums is None else sums
+
+    def with_values(self, values: Sequence[bytes]) -> Slice:
+        """Other values under the same keys."""
+        return Slice(self.keys, values, self._sums)
+
+    def checksums(self) -> Iterator[int]:
+        """Over each key and value."""
+        return map(zlib.crc32, self.values, self._sums)
 
 
 class View:
@@ -70,6 +98,22 @@ class View:
         """
         for key, stored in self._walk(database, prefix, after, values=True):
             yield key, _open_value(database, key, stored)
+
+    def slice(self, database: str, prefix: bytes, *, limit: int, after: bytes = b"") -> Slice:
+        """The first `limit` records of what `scan` gives, read at once.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT where one of them fails its checksum.
+        """
+        cursor = self._txn.cursor(db=self._databases[database])
+        try:
+            found = cursor.set_range(max(prefix, after + b"\0" if after else b""))
+            pairs = list(itertools.islice(cursor.iternext(), limit)) if found else []
+        finally:
+            cursor.close()
+        while pairs and not pairs[-1][0].startswith(prefix):
+            pairs.pop()
+        return _open_slice(database, pairs)
 
     def back(
         self, database: str, prefix: bytes, *, before: bytes = b""
@@ -174,6 +218,16 @@ class Txn(View):
         self._txn.put(key, _seal_value(key, value), db=self._databases[database])
         self.put_bytes += len(key) + len(value)
 
+    def put_slice(self, database: str, records: Slice) -> None:
+        """Like `put`, of all records of a slice."""
+        sealed = list(map(add, map(_CHECKSUM.pack, records.checksums()), records.values))
+        cursor = self._txn.cursor(db=self._databases[database])
+        try:
+            cursor.putmulti(zip(records.keys, sealed, strict=True))
+        finally:
+            cursor.close()
+        self.put_bytes += sum(map(len, records.keys)) + sum(map(len, sealed))
+
     def append(self, database: str, key: bytes, value: bytes) -> None:
         """Like `put`; where the key comes after all others, pages are filled instead of halved."""
         sealed, place = _seal_value(key, value), self._databases[database]
@@ -214,6 +268,15 @@ def _end_of(prefix: bytes) -> bytes:
 
 def _seal_value(key: bytes, value: bytes) -> bytes:
     return _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key))) + value
+
+
+def _open_slice(database: str, pairs: list[tuple[bytes, bytes]]) -> Slice:
+    opened = Slice([key for key, _ in pairs], [stored[_CHECKSUM.size :] for _, stored in pairs])
+    sums = b"".join([stored[: _CHECKSUM.size] for _, stored in pairs])
+    if struct.pack(f"<{len(pairs)}I", *opened.checksums()) != sums:
+        for key, stored in pairs:  # one of these says which it is
+            _open_value(database, key, stored)
+    return opened
 
 
 def _open_value(database: str, key: bytes, stored: bytes) -> bytes:

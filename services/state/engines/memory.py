@@ -7,7 +7,7 @@ done: a transaction that fails puts back what it has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -114,14 +114,15 @@ class _Raw:
         }
 
     def cursor(self, *, db: Any) -> _Cursor:
-        return _Cursor(db)
+        return _Cursor(db, self)
 
 
 class _Cursor:
     """Finds its place again with each step, so entries may come and go meanwhile."""
 
-    def __init__(self, database: Any) -> None:
+    def __init__(self, database: Any, raw: _Raw) -> None:
         self._database = database
+        self._raw = raw
         self._key: bytes | None = None
 
     def set_range(self, key: bytes) -> bool:
@@ -146,6 +147,10 @@ class _Cursor:
             key = self._key
             yield (key, self._database[key]) if values else key
             self._stand(self._database.bisect_left(key) - 1)
+
+    def putmulti(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, value in pairs:
+            self._raw.put(key, value, db=self._database)
 
     def close(self) -> None:
         self._key = None
