@@ -74,8 +74,17 @@ class SealedContext:
 class Door(grpc.aio.ServerInterceptor):
     """The interceptor. Health and reflection pass; every other method needs an identity."""
 
-    def __init__(self, identify: Identify, counts: Counts, *, calls_at_once: int) -> None:
+    def __init__(
+        self,
+        identify: Identify,
+        counts: Counts,
+        *,
+        calls_at_once: int,
+        guard: Callable[[CallContext, Method], None] | None = None,
+    ) -> None:
+        """`guard`: asked last whether a call may go on; raises a ServiceError where not."""
         self._identify = identify
+        self._guard = guard
         self._counts = counts
         self._calls_at_once = calls_at_once
 
@@ -127,6 +136,8 @@ class Door(grpc.aio.ServerInterceptor):
             raise ServiceError(Reason.NOT_IMPLEMENTED, "The method is not offered.")
         context = await self._identify(metadata, method)
         decide(context, method)
+        if self._guard is not None:
+            self._guard(context, method)
         return context
 
     def count_internal(self) -> None:

@@ -131,6 +131,16 @@ class StateSettings:
     """Calls in flight; more are refused with OVERLOADED."""
     sweep_interval_s: float = 1.0
     """How often expired items are removed from disk. They are not returned before that either."""
+    backups: str = ""
+    """Folder of backups; empty: `backups` in the folder of `data`."""
+    backups_kept: int = 10
+    """How many backups each tenant keeps, and the operator; 0: any number."""
+    backup_days: float = 30.0
+    """How old a backup may become; the newest one stays. 0: any age."""
+    backup_bytes: int = 0
+    """What the backups of each tenant may take together; 0: anything."""
+    backup_sweep_s: float = 60.0
+    """How often backups are removed that are kept no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,6 +153,10 @@ class Store:
             raise damaged(self.path, str(error)) from error
         finally:
             self._left(opened)
+
+    def snapshot(self) -> AbstractContextManager[View]:
+        """A view for seconds, which another thread may read: here any is."""
+        return self.read()
 
     async def write(self, operation: Operation[T], *, grows: bool = False) -> T:
         """Run an operation in the writer thread; answer when it is on disk.

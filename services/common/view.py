@@ -254,6 +254,11 @@ class Txn(View):
         self.put(META, _REVISION, _U64.pack(revision))
         return revision
 
+    def raise_revision(self, revision: int) -> None:
+        """Go on from this revision, where the last one is less: what comes in has been at it."""
+        if revision > self.revision():
+            self.put(META, _REVISION, _U64.pack(revision))
+
     def _rest(self) -> None:
         if self._rested is not None and time.perf_counter() > self._rested + _WORK_S:
             time.sleep(_REST_S)

@@ -30,6 +30,7 @@ OWNERS = {
     "llmspell.v1.VectorAdminService": "vector",
     "llmspell.v1.RagService": "vector",
     "llmspell.v1.StateService": "state",
+    "llmspell.v1.BackupService": "state",
 }
 """Which process serves what. Calls flow downhill: gateway → runtime → vector → state."""
 

@@ -39,6 +39,9 @@ class Engine(Protocol):
     def read(self) -> AbstractContextManager[View]:
         """A view that does not change while it is open. Keep it open for moments only."""
 
+    def snapshot(self) -> AbstractContextManager[View]:
+        """A view for seconds, which another thread may read. Open and close it where writes are."""
+
     async def write(self, operation: Callable[[Txn], T], *, grows: bool = False) -> T:
         """Run an operation; answer when it is kept.
 

@@ -70,8 +70,14 @@ class ItemStep:
             self._txn.put(EXPIRY, layout.expiry_key(expire_time_ns, place), b"")
 
     def sweep(self, limit: int) -> int:
-        """Remove up to `limit` items whose time has come, the earliest first; how many."""
-        ended = list(itertools.islice(ended_entries(self._txn, self._now_ns), limit))
+        """Remove up to `limit` items whose time has come, the earliest first; how many.
+
+        Those of a tenant that is being restored are left to a later one.
+        """
+        entries = ended_entries(self._txn, self._now_ns)
+        if self._step.restoring:
+            entries = (each for each in entries if self._tenant_of(each) not in self._step.restoring)
+        ended = list(itertools.islice(entries, limit))
         for entry in ended:
             expire_time_ns, place = layout.split_expiry_key(entry)
             if self._ends_at(place, expire_time_ns):
@@ -123,6 +129,9 @@ class ItemStep:
             return Item(
                 key=key, value=None, revision=0, create_time_ns=now_ns, update_time_ns=now_ns
             )
+
+    def _tenant_of(self, entry: bytes) -> str:
+        return layout.split_item_key(layout.split_expiry_key(entry)[1])[0]
 
     def _ends_at(self, place: bytes, expire_time_ns: int) -> bool:
         stored = self._stored(place)

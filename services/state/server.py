@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import grpc
-from llmspell.v1 import process_pb2_grpc, state_pb2_grpc
+from llmspell.v1 import backup_pb2_grpc, process_pb2_grpc, state_pb2_grpc
 
 from services.common.clock import SystemClock
 from services.common.context import Seal, derive_key, read_key
@@ -15,15 +15,20 @@ from services.common.paging import PageTokens
 from services.common.process import SERVICE as PROCESS_SERVICE
 from services.common.process import ProcessServicer
 from services.common.server import Parts
-from services.common.settings import Settings
+from services.common.settings import Settings, StateSettings
 from services.common.telemetry import Counts
+from services.state.backup.folder import BackupFolder
+from services.state.backup.retention import Retention
+from services.state.backup.service import Backups
 from services.state.engine import open_engine
 from services.state.items import Items
+from services.state.servicers.backup import BackupServicer
 from services.state.servicers.state import StateServicer
 from services.state.step import Keeper
 from services.state.watch import Watches
 
 STATE_SERVICE = "llmspell.v1.StateService"
+BACKUP_SERVICE = "llmspell.v1.BackupService"
 
 
 async def build(settings: Settings) -> Parts:
@@ -33,19 +38,46 @@ async def build(settings: Settings) -> Parts:
     key = read_key(Path(settings.deployment.context_key_file))
     keeper = Keeper(open_engine(mine.engine, Path(mine.data)), clock=clock)
     items, watches = Items(keeper), Watches(keeper)
+    backups = _backups(mine, keeper)
 
     def register(server: grpc.aio.Server) -> None:
-        state = StateServicer(items, watches, PageTokens(derive_key(key, "state pages")))
+        state = StateServicer(
+            items, watches, PageTokens(derive_key(key, "state pages")), purges=(backups.purge,)
+        )
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
+        backup = BackupServicer(backups, PageTokens(derive_key(key, "backup pages")))
+        backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
         process = ProcessServicer("state", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
 
+    async def close() -> None:
+        await backups.close()
+        await items.close()
+
     return Parts(
         listen=mine.listen,
-        door=Door(SealedContext(Seal(key, clock)), counts, calls_at_once=mine.calls_at_once),
+        door=Door(
+            SealedContext(Seal(key, clock)),
+            counts,
+            calls_at_once=mine.calls_at_once,
+            guard=backups.check_open,
+        ),
         register=register,
-        services=(STATE_SERVICE, PROCESS_SERVICE),
+        services=(STATE_SERVICE, BACKUP_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
-        background=(lambda: sweep_forever(items, mine.sweep_interval_s), watches.run),
-        close=items.close,
+        background=(
+            lambda: sweep_forever(items, mine.sweep_interval_s),
+            watches.run,
+            lambda: backups.care(mine.backup_sweep_s),
+        ),
+        close=close,
     )
+
+
+def _backups(mine: StateSettings, keeper: Keeper) -> Backups:
+    """The folder of backups; tenants whose restore was cut off are refused until it has ended."""
+    folder = BackupFolder(Path(mine.backups) if mine.backups else Path(mine.data) / "backups")
+    retention = Retention(mine.backups_kept, mine.backup_days, mine.backup_bytes)
+    backups = Backups(keeper, folder, retention=retention)
+    backups.recover()
+    return backups

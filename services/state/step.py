@@ -8,10 +8,11 @@ where it changes nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 from services.common.clock import Clock
+from services.common.errors import Reason, ServiceError
 from services.common.expiry import ForwardTime
 from services.common.limits import CHANGES_KEPT_MAX
 from services.common.store import Txn, View
@@ -37,6 +38,8 @@ class Keeper:
         self.engine = engine
         self.time = ForwardTime(clock)
         self.feed = Feed()
+        self.restoring: set[str] = set()
+        """Tenants that are being restored: what changes something of theirs is refused."""
         self._changes_kept = changes_kept
         engine.on_commit = self.feed.committed
 
@@ -44,11 +47,16 @@ class Keeper:
         """Run an operation in a step of its own; answer when it is kept.
 
         Raises:
-            ServiceError: see `Engine.write`.
+            ServiceError: see `Engine.write`; TENANT_RESTORING.
         """
 
         def run(txn: Txn) -> T:
-            step = Step(txn, now_ns=self.time.now_ns(), changes_kept=self._changes_kept)
+            step = Step(
+                txn,
+                now_ns=self.time.now_ns(),
+                changes_kept=self._changes_kept,
+                restoring=self.restoring,
+            )
             result = operation(step)
             step.finish()
             return result
@@ -65,9 +73,18 @@ class Keeper:
 class Step:
     """One transaction's changes."""
 
-    def __init__(self, txn: Txn, *, now_ns: int, changes_kept: int) -> None:
+    def __init__(
+        self,
+        txn: Txn,
+        *,
+        now_ns: int,
+        changes_kept: int,
+        restoring: Collection[str] = (),
+    ) -> None:
         self.txn = txn
         self.now_ns = now_ns
+        self.restoring = restoring
+        """Tenants of which nothing may be changed but by their restore."""
         self._changes_kept = changes_kept
         self._revision = 0
         self._changes = 0
@@ -79,7 +96,13 @@ class Step:
         return self._revision or self.txn.revision()
 
     def change(self, kind: ChangeKind, tenant: str, scope: str, key: str) -> int:
-        """Leave a change record; the revision of this step."""
+        """Leave a change record; the revision of this step.
+
+        Raises:
+            ServiceError: TENANT_RESTORING.
+        """
+        if tenant in self.restoring:
+            raise tenant_restoring(tenant)
         if self._revision == 0:
             self._revision = self.txn.next_revision()
         place = layout.change_key(tenant, self._revision, self._changes)
@@ -114,6 +137,27 @@ class Step:
         self.txn.put(TENANTS, tenant.encode(), layout.pack_kept(left))
         return len(doomed) == limit
 
+    def begin_anew(self, kind: ChangeKind, tenant: str, key: str, *, revision_min: int) -> int:
+        """Leave one change record that stands for all of a tenant's; its revision.
+
+        Older ones are gone already. The revision before it is told to nobody: whoever watched up to
+        any that was told is behind what is kept, and learns so.
+
+        Args:
+            kind: What has become of the tenant.
+            tenant: Whose changes begin anew.
+            key: What the record names.
+            revision_min: The store's revision is raised to this one where it is less.
+        """
+        self.txn.raise_revision(revision_min)
+        untold = self.txn.next_revision()
+        revision = self.txn.next_revision()
+        place = layout.change_key(tenant, revision, 0)
+        self.txn.put(CHANGES, place, layout.pack_change(kind, "", key))
+        self.txn.put(TENANTS, tenant.encode(), layout.pack_kept(Kept(untold, 1)))
+        self.txn.touched.add(tenant)
+        return revision
+
     def _keep(self, tenant: str, kept: Kept) -> None:
         """Note what is kept, and remove whole revisions from the oldest on where it is too much."""
         own = layout.change_key(tenant, self._revision, 0)
@@ -133,6 +177,15 @@ class Step:
     def _older(self, tenant: str, stop: bytes, limit: int) -> list[bytes]:
         places = self.txn.keys(CHANGES, tenant_prefix(tenant))
         return list(itertools.islice(itertools.takewhile(lambda each: each < stop, places), limit))
+
+
+def tenant_restoring(tenant: str) -> ServiceError:
+    """Nothing of this tenant can be read or changed until its restore has ended."""
+    return ServiceError(
+        Reason.TENANT_RESTORING,
+        f"Tenant {tenant} is being restored from a backup; try again in some seconds.",
+        tenant_id=tenant,
+    )
 
 
 def kept_changes(view: View, tenant: str) -> Kept:

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from llmspell.v1 import (
+    backup_pb2,
     process_pb2,
     rag_pb2,
     script_pb2,
@@ -27,6 +28,7 @@ from llmspell.v1 import (
 
 T = TypeVar("T")
 _FILES = (
+    backup_pb2,
     process_pb2,
     rag_pb2,
     script_pb2,

@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 
 from llmspell import _scripts, _tenants
 from llmspell import types as t
+from llmspell._awaiting_backups import AsyncBackupCalls
 from llmspell._awaiting_state import AsyncStateCalls
 from llmspell._awaiting_vectors import AsyncVectorCalls
 
 
-class AsyncClient(AsyncStateCalls, AsyncVectorCalls):
+class AsyncClient(AsyncBackupCalls, AsyncStateCalls, AsyncVectorCalls):
     """A connection to a gateway, as one caller; belongs to one event loop.
 
     Example:

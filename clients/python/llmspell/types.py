@@ -11,6 +11,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
+from llmspell._backup_types import (
+    Backup,
+    BackupCheck,
+    BackupDamage,
+    BackupsCleanedUp,
+    BackupUsage,
+    Restored,
+    RestoreDelta,
+)
 from llmspell._state_types import (
     BatchResult,
     ChangeKind,
@@ -40,6 +49,11 @@ from llmspell.v1.types_pb2 import Filter as FilterMessage
 
 __all__ = [
     "ApiKey",
+    "Backup",
+    "BackupCheck",
+    "BackupDamage",
+    "BackupUsage",
+    "BackupsCleanedUp",
     "BatchResult",
     "Caller",
     "ChangeKind",
@@ -70,6 +84,8 @@ __all__ = [
     "Progress",
     "Record",
     "Reembedding",
+    "RestoreDelta",
+    "Restored",
     "RunEvent",
     "RunLimits",
     "RunOutput",

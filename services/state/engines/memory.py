@@ -43,6 +43,13 @@ class MemoryStore:
         self._check_open()
         yield View(_Raw(), self._databases)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[View]:
+        """A copy of what is there now; of keys and values that is, their bytes are shared."""
+        self._check_open()
+        copies = {name: SortedDict(database) for name, database in self._databases.items()}
+        yield View(_Raw(), copies)
+
     async def write(self, operation: Callable[[Txn], T], *, grows: bool = False) -> T:
         """Run an operation; where it raises, nothing of it is kept."""
         del grows

@@ -14,8 +14,9 @@ ITEMS = "items"
 EXPIRY = "expiry"
 CHANGES = "changes"
 TENANTS = "tenants"
+RESTORES = "restores"
 
-DATABASES = (ITEMS, EXPIRY, CHANGES, TENANTS)
+DATABASES = (ITEMS, EXPIRY, CHANGES, TENANTS, RESTORES)
 
 
 def _forget_changes(txn: Txn) -> None:

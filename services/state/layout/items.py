@@ -15,10 +15,11 @@ The longest key has 441 bytes; LMDB allows 511.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from services.state.layout import tenant_prefix
+from services.state.layout import EXPIRY, tenant_prefix
 from services.state.model import Encoding, Item, Value
 
 _NEVER = 2**63 - 1
@@ -37,6 +38,8 @@ class ChangeKind(IntEnum):
     EXPIRE = 4
     PURGE = 5
     """All that a tenant had here."""
+    RESTORE = 55
+    """All that a tenant has here is that of a backup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,13 @@ def expiry_key(expire_time_ns: int, stored_key: bytes) -> bytes:
 def split_expiry_key(stored: bytes) -> tuple[int, bytes]:
     """Expire time and the item's key in `items`."""
     return _MOMENT.unpack_from(stored)[0], stored[_MOMENT.size :]
+
+
+def index_entries(stored_key: bytes, stored: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    """Database, key and value of each index entry that an item has."""
+    expire_time_ns = _HEADER.unpack_from(stored)[4]
+    if expire_time_ns != _NEVER:
+        yield EXPIRY, expiry_key(expire_time_ns, stored_key), b""
 
 
 def change_key(tenant: str, revision: int, number: int) -> bytes:

@@ -5,7 +5,7 @@ The tenant is the call's. Errors leave as ServiceError; the door makes a status 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from llmspell.v1 import state_pb2, state_pb2_grpc
@@ -22,7 +22,16 @@ from services.state.watch import Watches
 class StateServicer(state_pb2_grpc.StateServiceServicer):
     """Answers from one engine."""
 
-    def __init__(self, items: Items, watches: Watches, page_tokens: PageTokens) -> None:
+    def __init__(
+        self,
+        items: Items,
+        watches: Watches,
+        page_tokens: PageTokens,
+        *,
+        purges: Sequence[Callable[[str], Awaitable[None]]] = (),
+    ) -> None:
+        """`purges`: erase what a tenant has beside items, before those."""
+        self._purges = purges
         self._items = items
         self._watches = watches
         self._page_tokens = page_tokens
@@ -159,6 +168,8 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
     ) -> state_pb2.PurgeStateResponse:
         """Erase the tenant's items."""
         del request, context
+        for purge in self._purges:
+            await purge(_tenant())
         changed = await self._items.purge(_tenant())
         return state_pb2.PurgeStateResponse(
             deleted_count=changed.deleted_count, revision=changed.revision

@@ -1,0 +1,63 @@
+"""Backups of the blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmspell import _backup
+from llmspell import types as t
+from llmspell._blocking import BlockingCaller
+
+
+class BackupCalls(BlockingCaller):
+    """What a client does with backups of state: a tenant's; the operator's who names none, all."""
+
+    def create_backup(self, *, full: bool = False) -> t.Backup:
+        """Back up what is there now. What earlier backups have is not written again.
+
+        Args:
+            full: Write everything anew.
+        """
+        return self._unary(_backup.create_backup(full=full))
+
+    def list_backups(self) -> Iterator[t.Backup]:
+        """The backups, the newest first; pages come as they are needed."""
+        return self._entries(_backup.list_backups())
+
+    def verify_backup(self, backup_id: str) -> t.BackupCheck:
+        """Read all of a backup, and tell what is damaged.
+
+        Raises:
+            NotFound: BACKUP_NOT_FOUND.
+        """
+        return self._unary(_backup.verify_backup(backup_id))
+
+    def delete_backup(self, backup_id: str) -> bool:
+        """Remove a backup; whether there was one."""
+        return self._unary(_backup.delete_backup(backup_id))
+
+    def restore_backup(
+        self, backup_id: str, *, dry_run: bool = False, backup_current: bool = True
+    ) -> t.Restored:
+        """Make the tenant what it was when the backup was made; its other calls are refused.
+
+        Args:
+            backup_id: Which.
+            dry_run: Only tell what would change.
+            backup_current: Make a backup of what is there before.
+
+        Raises:
+            NotFound: BACKUP_NOT_FOUND.
+            DataLoss: BACKUP_CORRUPT; nothing was changed.
+        """
+        return self._unary(
+            _backup.restore_backup(backup_id, dry_run=dry_run, backup_current=backup_current)
+        )
+
+    def backup_usage(self) -> t.BackupUsage:
+        """What the backups take on disk."""
+        return self._unary(_backup.backup_usage())
+
+    def clean_up_backups(self, *, dry_run: bool = False) -> t.BackupsCleanedUp:
+        """Remove backups that are kept no longer, as the deployment's settings say."""
+        return self._unary(_backup.clean_up_backups(dry_run=dry_run))

@@ -1,0 +1,46 @@
+"""What each database is to a tenant's backup, restore and export. None may be forgotten here.
+
+A test holds this against `layout.DATABASES`: whoever adds a database says here which of these it is.
+
+- `KEPT`: holds what a tenant has. It is backed up, and a restore puts it back. Index entries that
+  belong to a record are told by a function of the record alone, so that a restore can take away and
+  put back both together, a slice at a time.
+- an index of one of those: not backed up.
+- `CLEARED`: true of the tenant's past only; a restore empties it.
+- `OWN`: of the store itself; no restore touches it but through what owns it.
+
+Keys of the first and the third kind begin with the tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from services.state.layout import CHANGES, EXPIRY, ITEMS, RESTORES, TENANTS
+from services.state.layout import items
+
+Entry = tuple[str, bytes, bytes]
+"""Database, key and value of an index entry."""
+
+
+def no_entries(key: bytes, value: bytes) -> Iterable[Entry]:
+    """A record that no index knows."""
+    del key, value
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """A database with what tenants have, and the indexes that follow from its records."""
+
+    database: str
+    entries: Callable[[bytes, bytes], Iterable[Entry]] = no_entries
+    """Key and value of a record → its index entries."""
+    indexes: tuple[str, ...] = ()
+    """The databases in which those entries are."""
+
+
+KEPT: tuple[Records, ...] = (Records(ITEMS, items.index_entries, (EXPIRY,)),)
+CLEARED: tuple[str, ...] = (CHANGES,)
+OWN: tuple[str, ...] = (TENANTS, RESTORES)

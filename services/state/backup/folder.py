@@ -1,0 +1,283 @@
+"""A folder of backups: manifests and the files that they name.
+
+    all/ID.json                     the operator's backups, of all tenants
+    tenants/TENANT/ID.json          a tenant's own
+    tenants/TENANT/chunks/ab/abcd…  records
+    tenants/TENANT/blobs/ab/abcd…   bytes of artifacts
+
+Each file is written aside, flushed, and renamed; a manifest is the last one. Tenants share nothing,
+so that nobody learns from what is there already what somebody else has. What no manifest names is
+removed by whoever holds the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from blake3 import blake3
+
+from services.common import failpoints
+from services.common.datafile import not_writable
+from services.common.errors import Reason, ServiceError
+from services.common.store import is_full, storage_full
+from services.state.backup.model import FORMAT, Listed, Manifest, corrupt, not_found
+
+_ALL = "all"
+_TENANTS = "tenants"
+_ASIDE = "aside"
+_UNSAFE = re.compile(r"[^a-z0-9_-]")
+_AT_ONCE = 1024**2
+CHUNKS = "chunks"
+BLOBS = "blobs"
+
+
+class BackupFolder:
+    """Files of backups. One process may hold it; only one caller at a time may change it."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folder where it is missing, and take it.
+
+        Raises:
+            ServiceError: STORE_NOT_WRITABLE, STORE_LOCKED.
+        """
+        self.root = root
+        self._lock = _take(root)
+        shutil.rmtree(root / _ASIDE, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let others have it. Safe to call twice."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def manifest_path(self, owner: str, backup_id: str) -> Path:
+        """Where a backup's manifest is."""
+        return self._owned(owner) / f"{backup_id}.json"
+
+    def file_path(self, tenant: str, kind: str, name: str) -> Path:
+        """Where a chunk or a blob is."""
+        return self.root / _TENANTS / _safe(tenant) / kind / name[:2] / name
+
+    def named(self, path: Path) -> str:
+        """A file as messages name it: without what is above the folder."""
+        return str(path.relative_to(self.root))
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Write a file whole or not at all; it is on disk when this returns, its name is not.
+
+        Raises:
+            ServiceError: STORAGE_FULL.
+            OSError: it cannot be written.
+        """
+        aside = self.aside()
+        try:
+            with aside.open("xb") as file:
+                file.write(content)
+                file.flush()
+                failpoints.hit("backup.chunk_written")
+                os.fsync(file.fileno())
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise _refused(error) from error
+
+    def aside(self) -> Path:
+        """A name for a file that has none yet."""
+        folder = self.root / _ASIDE
+        folder.mkdir(exist_ok=True, mode=0o700)
+        return folder / secrets.token_hex(8)
+
+    def flush_names(self, tenant: str) -> None:
+        """Make the names of a tenant's files last."""
+        top = self.root / _TENANTS / _safe(tenant)
+        for kind in (CHUNKS, BLOBS):
+            if (top / kind).is_dir():
+                for folder in (top / kind).iterdir():
+                    _flush(folder)
+                _flush(top / kind)
+        for folder in (top, top.parent, self.root):
+            if folder.is_dir():
+                _flush(folder)
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        """The last file of a backup; with it, there is one."""
+        path = self.manifest_path(manifest.owner, manifest.backup_id)
+        failpoints.hit("backup.before_manifest")
+        self.put(path, write_manifest(manifest))
+        for folder in (path.parent, path.parent.parent, self.root):
+            _flush(folder)
+        failpoints.hit("backup.after_manifest")
+
+    def manifest(self, owner: str, backup_id: str) -> Manifest:
+        """A backup's manifest.
+
+        Raises:
+            ServiceError: BACKUP_NOT_FOUND, BACKUP_CORRUPT.
+        """
+        path = self.manifest_path(owner, backup_id)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise not_found(backup_id) from None
+        return read_manifest(self.named(path), content)
+
+    def list(self, owner: str) -> list[Listed]:
+        """The backups of a tenant, or the operator's; the newest first."""
+        found = []
+        for path in self._owned(owner).glob("*.json"):
+            with suppress(FileNotFoundError):
+                content = path.read_bytes()
+                try:
+                    manifest = read_manifest(self.named(path), content)
+                except ServiceError:
+                    manifest = None
+                found.append(Listed(path.stem, manifest, len(content)))
+        return sorted(found, key=lambda each: each.backup_id, reverse=True)
+
+    def owners(self) -> list[str]:
+        """Whose backups there may be; empty stands for the operator's."""
+        return ["", *(_unsafe(path.name) for path in self._tenant_folders())]
+
+    def remove_manifest(self, owner: str, backup_id: str) -> bool:
+        """The first file of a backup to go; without it, there is none. Whether there was one."""
+        path = self.manifest_path(owner, backup_id)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        _flush(path.parent)
+        failpoints.hit("backup.manifest_removed")
+        return True
+
+    def remove_unnamed(self) -> int:
+        """Remove every file that no manifest names; bytes that are free now."""
+        named = self.references()
+        freed = 0
+        for tenant in [_unsafe(path.name) for path in self._tenant_folders()]:
+            for kind, name, path in self.files(tenant):
+                if (kind, name) not in named.get(tenant, ()):
+                    freed += path.stat().st_size
+                    path.unlink()
+                    failpoints.hit("backup.chunk_removed")
+            self._forget_empty(tenant)
+        return freed
+
+    def references(self) -> dict[str, set[tuple[str, str]]]:
+        """Tenant → kind and name of each file that a manifest names."""
+        named: dict[str, set[tuple[str, str]]] = {}
+        for owner in self.owners():
+            for listed in self.list(owner):
+                for part in listed.manifest.tenants if listed.manifest else ():
+                    mine = named.setdefault(part.tenant, set())
+                    mine.update((CHUNKS, c.name) for db in part.databases for c in db.chunks)
+                    mine.update((BLOBS, blob.digest) for blob in part.blobs)
+        return named
+
+    def files(self, tenant: str) -> Iterator[tuple[str, str, Path]]:
+        """Kind, name and path of a tenant's chunks and blobs."""
+        top = self.root / _TENANTS / _safe(tenant)
+        for kind in (CHUNKS, BLOBS):
+            for path in sorted(top.glob(f"{kind}/*/*")):
+                yield kind, path.name, path
+
+    def remove_owner(self, tenant: str) -> None:
+        """Remove a tenant's own backups; what the operator's name of it stays."""
+        for listed in self.list(tenant):
+            self.remove_manifest(tenant, listed.backup_id)
+        self.remove_unnamed()
+
+    def _forget_empty(self, tenant: str) -> None:
+        top = self.root / _TENANTS / _safe(tenant)
+        for pattern in ("*/*", "*"):
+            for folder in top.glob(pattern):
+                with suppress(OSError):
+                    folder.rmdir()
+        with suppress(OSError):
+            top.rmdir()
+
+    def _owned(self, owner: str) -> Path:
+        return self.root / _TENANTS / _safe(owner) if owner else self.root / _ALL
+
+    def _tenant_folders(self) -> list[Path]:
+        top = self.root / _TENANTS
+        return sorted(path for path in top.iterdir() if path.is_dir()) if top.is_dir() else []
+
+
+def write_manifest(manifest: Manifest) -> bytes:
+    """A manifest as its file has it: a line of JSON, and the digest of that line."""
+    body = msgspec.json.encode(manifest)
+    return body + b"\n" + blake3(body).hexdigest().encode() + b"\n"
+
+
+def read_manifest(file: str, content: bytes) -> Manifest:
+    """From a manifest's file.
+
+    Raises:
+        ServiceError: BACKUP_CORRUPT.
+    """
+    body, _, digest = content.partition(b"\n")
+    if digest != blake3(body).hexdigest().encode() + b"\n":
+        raise corrupt(file, "fails its checksum")
+    try:
+        manifest = msgspec.json.decode(body, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise corrupt(file, f"cannot be read: {error}") from None
+    if manifest.format > FORMAT:
+        raise ServiceError(
+            Reason.SCHEMA_TOO_NEW,
+            f"The backup was made by a newer release (format {manifest.format}; this one reads up "
+            f"to {FORMAT}).",
+            found=manifest.format,
+            supported=FORMAT,
+        )
+    return manifest
+
+
+def _refused(error: OSError) -> Exception:
+    return storage_full() if is_full(error) else error
+
+
+def _take(root: Path) -> int:
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(root / "LOCK", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise not_writable(root, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise ServiceError(
+            Reason.STORE_LOCKED,
+            f"{root} is in use by another process; stop it or choose another folder of backups.",
+            path=root,
+        ) from error
+    return lock
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _safe(tenant: str) -> str:
+    """A tenant as the name of a folder; a tenant's id is one already."""
+    return _UNSAFE.sub(lambda found: "".join(f"%{byte:02x}" for byte in found[0].encode()), tenant)
+
+
+def _unsafe(name: str) -> str:
+    return re.sub(
+        r"(?:%[0-9a-f]{2})+", lambda found: bytes.fromhex(found[0].replace("%", "")).decode(), name
+    )

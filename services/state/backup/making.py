@@ -1,0 +1,128 @@
+"""Makes a backup of one view: all of it is of one revision, and writers go on meanwhile.
+
+It runs in a thread of its own and rests now and then, so that calls that come meanwhile need not
+wait for the interpreter. Chunks are compressed, sealed and written by a second thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from services.common.errors import Reason, ServiceError
+from services.common.store import View
+from services.state import areas
+from services.state.areas import Records
+from services.state.backup import chunks
+from services.state.backup.folder import CHUNKS, BackupFolder
+from services.state.backup.model import ChunkRef, DatabasePart, TenantPart
+from services.state.layout import tenant_prefix
+
+_WORK_S = 0.0005
+_REST_S = 0.00005
+_LOOK_EVERY = 32
+_AHEAD = 4
+"""Chunks that may wait to be written."""
+
+_BEHIND_TENANT = b"\1"
+"""Comes after NUL: behind all keys of a tenant, before those of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A chunk that is in the folder, and the bytes that it added there."""
+
+    ref: ChunkRef
+    written_bytes: int
+
+
+class Maker:
+    """Writes tenants' records into the folder."""
+
+    def __init__(
+        self, view: View, folder: BackupFolder, *, full: bool, stop: threading.Event
+    ) -> None:
+        """`full`: write every chunk anew, whatever is there. `stop`: give up where it is set."""
+        self._view = view
+        self._stop = stop
+        self._folder = folder
+        self._full = full
+        self._writer = ThreadPoolExecutor(1, "backup-writer")
+        self.written_bytes = 0
+
+    def tenant(self, tenant: str, key: bytes | None) -> TenantPart:
+        """All of a tenant's records; their files are on disk, names included.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT, STORAGE_FULL.
+            OSError: the folder cannot be written.
+        """
+        parts = [self._database(tenant, records, key) for records in areas.KEPT]
+        self._folder.flush_names(tenant)
+        return TenantPart(tenant, [part for part in parts if part.record_count])
+
+    def close(self) -> None:
+        """End the thread that writes."""
+        self._writer.shutdown(cancel_futures=True)
+
+    def _database(self, tenant: str, records: Records, key: bytes | None) -> DatabasePart:
+        prefix = tenant_prefix(tenant)
+        found = rested(self._view.scan(records.database, prefix), self._stop)
+        waiting: list[Future[Written]] = []
+        done: list[Written] = []
+        for pieces, count in chunks.cut(found, len(prefix)):
+            waiting.append(self._writer.submit(self._write, tenant, pieces, count, key))
+            if len(waiting) > _AHEAD:
+                done.append(waiting.pop(0).result())
+        done += [each.result() for each in waiting]
+        self.written_bytes += sum(each.written_bytes for each in done)
+        return DatabasePart(
+            name=records.database,
+            record_count=sum(each.ref.record_count for each in done),
+            plain_bytes=sum(each.ref.plain_bytes for each in done),
+            chunks=[each.ref for each in done],
+        )
+
+    def _write(self, tenant: str, pieces: list[bytes], count: int, key: bytes | None) -> Written:
+        plain = b"".join(pieces)
+        name = chunks.name_of(plain, key)
+        path = self._folder.file_path(tenant, CHUNKS, name)
+        if not self._full and path.exists():
+            size = path.stat().st_size
+            return Written(ChunkRef(name, count, len(plain), size), 0)
+        stored = chunks.write_chunk(name, plain, key)
+        self._folder.put(path, stored)
+        return Written(ChunkRef(name, count, len(plain), len(stored)), len(stored))
+
+
+def tenants_of(view: View) -> list[str]:
+    """Every tenant that has something, in order."""
+    found: set[str] = set()
+    for records in areas.KEPT:
+        behind = b""
+        while (key := next(view.keys(records.database, b"", after=behind), None)) is not None:
+            tenant = key.partition(b"\0")[0]
+            found.add(tenant.decode())
+            behind = tenant + _BEHIND_TENANT
+    return sorted(found)
+
+
+def rested(
+    records: Iterator[tuple[bytes, bytes]], stop: threading.Event
+) -> Iterator[tuple[bytes, bytes]]:
+    """The records, with a rest every now and then for whoever waits for the interpreter.
+
+    Raises:
+        ServiceError: SERVICE_UNAVAILABLE where `stop` is set meanwhile.
+    """
+    until = time.perf_counter() + _WORK_S
+    for number, record in enumerate(records):
+        yield record
+        if number % _LOOK_EVERY == 0 and time.perf_counter() > until:
+            if stop.is_set():
+                raise ServiceError(Reason.SERVICE_UNAVAILABLE, "The process is stopping.")
+            time.sleep(_REST_S)
+            until = time.perf_counter() + _WORK_S

@@ -1,0 +1,201 @@
+"""Puts a tenant's records back to those of a backup, a slice at a time.
+
+Whatever is found is made like the backup: what is the same stays, what differs is written, what is
+too much goes. So a restore that was cut off is repeated from the beginning, and writes only what it
+had not come to. Index entries go and come with their records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from services.common.errors import ServiceError
+from services.common.store import Txn, View
+from services.state import areas
+from services.state.areas import Records
+from services.state.backup import chunks
+from services.state.backup.chunks import UnsoundError
+from services.state.backup.folder import CHUNKS, BackupFolder
+from services.state.backup.model import (
+    ChunkRef,
+    Damage,
+    DatabasePart,
+    Delta,
+    TenantDelta,
+    TenantPart,
+    corrupt,
+)
+from services.state.layout import tenant_prefix
+
+SLICE_RECORDS = 1000
+SLICE_BYTES = 1024**2
+
+Row = tuple[bytes, bytes]
+
+
+class Slice:
+    """Records of a backup that lie next to each other, and the range of keys that they stand for."""
+
+    __slots__ = ("behind", "end", "records", "rows")
+
+    def __init__(self, records: Records, behind: bytes, end: bytes, rows: list[Row]) -> None:
+        self.records = records
+        self.behind = behind
+        """Keys after this one belong to the range."""
+        self.end = end
+        """Keys up to this one do; empty: all that begin with the tenant."""
+        self.rows = rows
+
+
+def read_file(folder: BackupFolder, tenant: str, ref: ChunkRef, key: bytes | None) -> bytes:
+    """A chunk's plain bytes.
+
+    Raises:
+        ServiceError: BACKUP_CORRUPT.
+    """
+    path = folder.file_path(tenant, CHUNKS, ref.name)
+    try:
+        plain = chunks.read_chunk(ref.name, path.read_bytes(), key)
+        if len(plain) != ref.plain_bytes:
+            raise UnsoundError("has another size than the manifest says")
+    except FileNotFoundError:
+        raise corrupt(folder.named(path), "is missing") from None
+    except UnsoundError as error:
+        raise corrupt(folder.named(path), str(error)) from None
+    except OSError as error:
+        raise corrupt(folder.named(path), f"cannot be read: {error}") from None
+    return plain
+
+
+def damages_of(folder: BackupFolder, part: TenantPart, key: bytes | None) -> Iterator[Damage]:
+    """Reads every file of a tenant's part, and every record in it."""
+    for database in part.databases:
+        count, last = 0, b""
+        for ref in database.chunks:
+            try:
+                for own, _ in chunks.read_records(read_file(folder, part.tenant, ref, key)):
+                    if own <= last:
+                        raise UnsoundError("has records out of order")
+                    last = own
+                    count += 1
+            except ServiceError as error:
+                yield Damage(error.metadata["file"], error.message)
+            except UnsoundError as error:
+                yield Damage(ref.name, str(error))
+
+
+def rows_of(
+    folder: BackupFolder, tenant: str, database: DatabasePart, key: bytes | None
+) -> Iterator[Row]:
+    """A database's records as they are stored, in key order."""
+    prefix = tenant_prefix(tenant)
+    for ref in database.chunks:
+        for own, value in chunks.read_records(read_file(folder, tenant, ref, key)):
+            yield prefix + own, value
+
+
+def slices_of(folder: BackupFolder, part: TenantPart, key: bytes | None) -> Iterator[Slice]:
+    """All that a backup has of a tenant, and the ranges in which it has nothing."""
+    parts = {database.name: database for database in part.databases}
+    prefix = tenant_prefix(part.tenant)
+    for records in areas.KEPT:
+        behind = prefix
+        database = parts.get(records.database)
+        rows = rows_of(folder, part.tenant, database, key) if database else iter(())
+        while taken := list(_taken(rows)):
+            end = taken[-1][0]
+            yield Slice(records, behind, end, taken)
+            behind = end
+        yield Slice(records, behind, b"", [])
+
+
+def _taken(rows: Iterator[Row]) -> Iterator[Row]:
+    size = 0
+    for row in islice(rows, SLICE_RECORDS):
+        yield row
+        size += len(row[0]) + len(row[1])
+        if size >= SLICE_BYTES:
+            return
+
+
+def extra_keys(view: View, part: Slice, prefix: bytes) -> Iterator[bytes]:
+    """Keys in the slice's range that the backup has not."""
+    kept = {key for key, _ in part.rows}
+    for key in view.keys(part.records.database, prefix, after=part.behind):
+        if part.end and key > part.end:
+            return
+        if key not in kept:
+            yield key
+
+
+def compare(view: View, part: Slice, prefix: bytes, delta: Delta) -> None:
+    """Count what `put_rows` and `drop_extra` would do."""
+    delta.removed += sum(1 for _ in extra_keys(view, part, prefix))
+    for key, value in part.rows:
+        _count(delta, _found(view, part.records.database, key), key, value)
+
+
+def drop_extra(txn: Txn, part: Slice, prefix: bytes, delta: Delta) -> bool:
+    """Remove keys that the backup has not, a slice of them; whether there may be more."""
+    doomed = list(islice(extra_keys(txn, part, prefix), SLICE_RECORDS))
+    for key in doomed:
+        _remove(txn, part.records, key)
+    delta.removed += len(doomed)
+    return len(doomed) == SLICE_RECORDS
+
+
+def put_rows(txn: Txn, part: Slice, delta: Delta) -> None:
+    """Write what is not as the backup has it. Index entries that are missing come too."""
+    for key, value in part.rows:
+        stored = _found(txn, part.records.database, key)
+        _count(delta, stored, key, value)
+        if stored != value:
+            if stored is not None:
+                _remove(txn, part.records, key)
+            txn.put(part.records.database, key, value)
+        for database, entry, content in part.records.entries(key, value):
+            if not txn.has(database, entry):
+                txn.put(database, entry, content)
+
+
+def clear(txn: Txn, database: str, prefix: bytes) -> bool:
+    """Remove a slice of what begins with a prefix; whether there may be more."""
+    doomed = list(islice(txn.keys(database, prefix), SLICE_RECORDS))
+    for key in doomed:
+        txn.delete(database, key)
+    return len(doomed) == SLICE_RECORDS
+
+
+def total(deltas: Iterable[TenantDelta]) -> int:
+    """How many records are not as the backup has them."""
+    return sum(
+        delta.added + delta.changed + delta.removed for each in deltas for delta in each.databases
+    )
+
+
+def _remove(txn: Txn, records: Records, key: bytes) -> None:
+    stored = _found(txn, records.database, key)
+    if stored:
+        for database, entry, _ in records.entries(key, stored):
+            txn.delete(database, entry)
+    txn.delete(records.database, key)
+
+
+def _found(view: View, database: str, key: bytes) -> bytes | None:
+    """What is stored; nothing that is sound where it is damaged, and so it is written anew."""
+    try:
+        return view.get(database, key)
+    except ServiceError:
+        return b""
+
+
+def _count(delta: Delta, stored: bytes | None, key: bytes, value: bytes) -> None:
+    if stored == value:
+        delta.unchanged += 1
+        return
+    if stored is None:
+        delta.added += 1
+    else:
+        delta.changed += 1
+    delta.written_bytes += len(key) + len(value)
