@@ -11,8 +11,7 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -99,7 +98,8 @@ class Backups:
         """`sealer`: encrypts backups; None: they are not."""
         self._keeper = keeper
         self._folder = folder
-        self._retention = retention or Retention()
+        self.retention = retention or Retention()
+        """Which backups are kept no longer."""
         self._sealer = sealer
         self._lock = asyncio.Lock()
         self._stop = threading.Event()
@@ -450,7 +450,7 @@ class Backups:
             doomed = [
                 (owner, each.backup_id)
                 for owner in owners
-                for each in outlived(self._folder.list(owner), self._retention, now_ns, needed)
+                for each in outlived(self._folder.list(owner), self.retention, now_ns, needed)
             ]
             freed = self._only_of(doomed)
             if not dry_run:
@@ -569,12 +569,3 @@ def _new_id(now_ns: int) -> str:
     second, rest = divmod(now_ns, 10**9)
     moment = datetime.fromtimestamp(second, UTC)
     return f"{moment:%Y%m%dT%H%M%SZ}-{rest:08x}{secrets.token_hex(2)}"
-
-
-@asynccontextmanager
-async def opened(backups_of: Backups) -> AsyncIterator[Backups]:
-    """Backups that are closed in the end; for tests."""
-    try:
-        yield backups_of
-    finally:
-        await backups_of.close()
