@@ -134,11 +134,11 @@ class StateSettings:
     backups: str = ""
     """Folder of backups; empty: `backups` in the folder of `data`."""
     backups_kept: int = 10
-    """How many backups each tenant keeps, and the operator; 0: any number."""
+    """How many backups each tenant keeps, and the operator."""
     backup_days: float = 30.0
-    """How old a backup may become; the newest one stays. 0: any age."""
-    backup_bytes: int = 0
-    """What the backups of each tenant may take together; 0: anything."""
+    """How old a backup may become; the newest one stays."""
+    backup_bytes: int = 1024**4
+    """What the backups of each tenant may take together; the newest one stays."""
     backup_sweep_s: float = 60.0
     """How often backups are removed that are kept no longer."""
 

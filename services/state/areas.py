@@ -1,6 +1,6 @@
 """What each database is to a tenant's backup, restore and export. None may be forgotten here.
 
-A test holds this against `layout.DATABASES`: whoever adds a database says here which of these it is.
+A test holds this against `layout.DATABASES`: whoever adds a database says here what it is.
 
 - `KEPT`: holds what a tenant has. It is backed up, and a restore puts it back. Index entries that
   belong to a record are told by a function of the record alone, so that a restore can take away and
@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from services.state.layout import CHANGES, EXPIRY, ITEMS, RESTORES, TENANTS
-from services.state.layout import items
+from services.state.layout import CHANGES, EXPIRY, ITEMS, RESTORES, TENANTS, items
 
 Entry = tuple[str, bytes, bytes]
 """Database, key and value of an index entry."""

@@ -76,7 +76,9 @@ class ItemStep:
         """
         entries = ended_entries(self._txn, self._now_ns)
         if self._step.restoring:
-            entries = (each for each in entries if self._tenant_of(each) not in self._step.restoring)
+            entries = (
+                each for each in entries if self._tenant_of(each) not in self._step.restoring
+            )
         ended = list(itertools.islice(entries, limit))
         for entry in ended:
             expire_time_ns, place = layout.split_expiry_key(entry)

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import message_factory
 from google.rpc import error_details_pb2, status_pb2
 from llmspell.v1 import (
+    backup_pb2,
     rag_pb2,
     script_pb2,
     state_pb2,
@@ -25,6 +26,7 @@ from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 
 OWNERS = {
     "llmspell.v1.StateService": "state",
+    "llmspell.v1.BackupService": "state",
     "llmspell.v1.VectorService": "vector",
     "llmspell.v1.VectorAdminService": "vector",
     "llmspell.v1.RagService": "vector",
@@ -49,6 +51,10 @@ def rag(name, **fields):
     return getattr(rag_pb2, f"{name}Request")(**fields)
 
 
+def backup(name, **fields):
+    return getattr(backup_pb2, f"{name}Request")(**fields)
+
+
 def requests_for(name: str):
     """A request for each tenant-owned method that asks for the thing called `name`."""
     payload = state_pb2.Payload(json="1")
@@ -68,6 +74,13 @@ def requests_for(name: str):
         ),
         "StateService/ListState": state("ListState", scope="session:s", prefix=name),
         "StateService/BatchState": state("BatchState", checks=[check]),
+        "BackupService/CreateBackup": backup("CreateBackup"),
+        "BackupService/ListBackups": backup("ListBackups"),
+        "BackupService/VerifyBackup": backup("VerifyBackup", backup_id=name),
+        "BackupService/DeleteBackup": backup("DeleteBackup", backup_id=name),
+        "BackupService/RestoreBackup": backup("RestoreBackup", backup_id=name),
+        "BackupService/GetBackupUsage": backup("GetBackupUsage"),
+        "BackupService/CleanUpBackups": backup("CleanUpBackups"),
         "VectorService/CreateCollection": vector("CreateCollection", dimension=3, **where),
         "VectorService/GetCollection": vector("GetCollection", **where),
         "VectorService/ListCollections": vector("ListCollections", scope="session:x"),
@@ -219,6 +232,8 @@ def _facts(path: str, data: bytes, name: str):
     output = message_factory.GetMessageClass(METHODS[path].descriptor.output_type)
     text = str(output.FromString(data)).replace(name, "NAME")
     apart = ("revision:", "seconds:", "nanos:")
+    if path.endswith(("/CreateBackup", "/ListBackups", "/GetBackupUsage")):  # there is one more
+        apart += ("backup_id:", "written_bytes:", "backup_count:", "stored_bytes:", "plain_bytes:")
     if path.endswith("/CreateSnapshot"):  # each has an id and a digest of its own
         apart += ("snapshot_id:", "digest:")
     return [line.strip() for line in text.splitlines() if not line.strip().startswith(apart)]

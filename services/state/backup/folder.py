@@ -25,7 +25,6 @@ import msgspec
 from blake3 import blake3
 
 from services.common import failpoints
-from services.common.datafile import not_writable
 from services.common.errors import Reason, ServiceError
 from services.common.store import is_full, storage_full
 from services.state.backup.model import FORMAT, Listed, Manifest, corrupt, not_found
@@ -130,7 +129,7 @@ class BackupFolder:
             raise not_found(backup_id) from None
         return read_manifest(self.named(path), content)
 
-    def list(self, owner: str) -> list[Listed]:
+    def listed(self, owner: str) -> list[Listed]:
         """The backups of a tenant, or the operator's; the newest first."""
         found = []
         for path in self._owned(owner).glob("*.json"):
@@ -175,7 +174,7 @@ class BackupFolder:
         """Tenant → kind and name of each file that a manifest names."""
         named: dict[str, set[tuple[str, str]]] = {}
         for owner in self.owners():
-            for listed in self.list(owner):
+            for listed in self.listed(owner):
                 for part in listed.manifest.tenants if listed.manifest else ():
                     mine = named.setdefault(part.tenant, set())
                     mine.update((CHUNKS, c.name) for db in part.databases for c in db.chunks)
@@ -191,7 +190,7 @@ class BackupFolder:
 
     def remove_owner(self, tenant: str) -> None:
         """Remove a tenant's own backups; what the operator's name of it stays."""
-        for listed in self.list(tenant):
+        for listed in self.listed(tenant):
             self.remove_manifest(tenant, listed.backup_id)
         self.remove_unnamed()
 
@@ -251,7 +250,7 @@ def _take(root: Path) -> int:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(root / "LOCK", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise not_writable(root, error) from error
+        raise _not_writable(root, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -262,6 +261,14 @@ def _take(root: Path) -> int:
             path=root,
         ) from error
     return lock
+
+
+def _not_writable(root: Path, error: OSError) -> ServiceError:
+    return ServiceError(
+        Reason.STORE_NOT_WRITABLE,
+        f"The folder of backups {root} cannot be used: {error}.",
+        path=root,
+    )
 
 
 def _flush(folder: Path) -> None:

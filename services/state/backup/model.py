@@ -148,7 +148,6 @@ class Restored:
     """What a restore did, or would do."""
 
     backup_id: str
-    dry_run: bool
     tenants: Sequence[TenantDelta]
     safety_backup_id: str
     """The backup that was made before; empty: none was."""

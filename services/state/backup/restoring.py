@@ -7,8 +7,9 @@ had not come to. Index entries go and come with their records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 from services.common.errors import ServiceError
 from services.common.store import Txn, View
@@ -22,7 +23,6 @@ from services.state.backup.model import (
     Damage,
     DatabasePart,
     Delta,
-    TenantDelta,
     TenantPart,
     corrupt,
 )
@@ -35,7 +35,7 @@ Row = tuple[bytes, bytes]
 
 
 class Slice:
-    """Records of a backup that lie next to each other, and the range of keys that they stand for."""
+    """Records of a backup that lie next to each other, and the range of keys they stand for."""
 
     __slots__ = ("behind", "end", "records", "rows")
 
@@ -56,33 +56,37 @@ def read_file(folder: BackupFolder, tenant: str, ref: ChunkRef, key: bytes | Non
     """
     path = folder.file_path(tenant, CHUNKS, ref.name)
     try:
-        plain = chunks.read_chunk(ref.name, path.read_bytes(), key)
-        if len(plain) != ref.plain_bytes:
-            raise UnsoundError("has another size than the manifest says")
-    except FileNotFoundError:
-        raise corrupt(folder.named(path), "is missing") from None
+        return _plain(path, ref, key)
     except UnsoundError as error:
         raise corrupt(folder.named(path), str(error)) from None
-    except OSError as error:
-        raise corrupt(folder.named(path), f"cannot be read: {error}") from None
-    return plain
 
 
 def damages_of(folder: BackupFolder, part: TenantPart, key: bytes | None) -> Iterator[Damage]:
     """Reads every file of a tenant's part, and every record in it."""
     for database in part.databases:
-        count, last = 0, b""
         for ref in database.chunks:
+            path = folder.file_path(part.tenant, CHUNKS, ref.name)
             try:
-                for own, _ in chunks.read_records(read_file(folder, part.tenant, ref, key)):
-                    if own <= last:
-                        raise UnsoundError("has records out of order")
-                    last = own
-                    count += 1
-            except ServiceError as error:
-                yield Damage(error.metadata["file"], error.message)
+                _check(path, ref, key)
             except UnsoundError as error:
-                yield Damage(ref.name, str(error))
+                yield Damage(folder.named(path), str(error))
+
+
+def _check(path: Path, ref: ChunkRef, key: bytes | None) -> None:
+    plain = _plain(path, ref, key)
+    count = sum(1 for _ in chunks.read_records(plain))
+    if (len(plain), count) != (ref.plain_bytes, ref.record_count):
+        raise UnsoundError("holds something else than the manifest says")
+
+
+def _plain(path: Path, ref: ChunkRef, key: bytes | None) -> bytes:
+    try:
+        stored = path.read_bytes()
+    except FileNotFoundError:
+        raise UnsoundError("is missing") from None
+    except OSError as error:
+        raise UnsoundError(f"cannot be read: {error}") from None
+    return chunks.read_chunk(ref.name, stored, key)
 
 
 def rows_of(
@@ -165,13 +169,6 @@ def clear(txn: Txn, database: str, prefix: bytes) -> bool:
     for key in doomed:
         txn.delete(database, key)
     return len(doomed) == SLICE_RECORDS
-
-
-def total(deltas: Iterable[TenantDelta]) -> int:
-    """How many records are not as the backup has them."""
-    return sum(
-        delta.added + delta.changed + delta.removed for each in deltas for delta in each.databases
-    )
 
 
 def _remove(txn: Txn, records: Records, key: bytes) -> None:

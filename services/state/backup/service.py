@@ -15,34 +15,27 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from services.common import failpoints
 from services.common.errors import Reason, ServiceError
 from services.common.store import View
-from services.state import areas
-from services.state.backup import restoring
 from services.state.backup.folder import BackupFolder
 from services.state.backup.making import Maker, tenants_of
 from services.state.backup.model import (
     FORMAT,
     CleanedUp,
-    Damage,
-    Delta,
     Listed,
     Manifest,
     Restored,
-    TenantDelta,
     TenantPart,
     Usage,
     Verified,
     check_backup_id,
-    corrupt,
     not_found,
 )
-from services.state.backup.restoring import Slice, slices_of
+from services.state.backup.restorer import Restorer, parts_of
 from services.state.backup.retention import Retention, files_of, outlived
-from services.state.layout import RESTORES, backups, tenant_prefix
-from services.state.layout.items import ChangeKind
-from services.state.step import Keeper, Step, tenant_restoring
+from services.state.backup.sealing import KeySealer, Sealing
+from services.state.layout import RESTORES, backups
+from services.state.step import Keeper, tenant_restoring
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +63,6 @@ class Callee(Protocol):
         """As on the wire."""
 
 
-class KeySealer(Protocol):
-    """Keeps the keys of backups under a master key."""
-
-    def seal_key(self, key: bytes) -> str:
-        """The key as a manifest may have it."""
-
-    def open_key(self, sealed: str) -> bytes:
-        """The key again.
-
-        Raises:
-            ServiceError: it was sealed with another master key.
-        """
-
-
 class Backups:
     """Backups of the tenants of one keeper."""
 
@@ -100,7 +79,8 @@ class Backups:
         self._folder = folder
         self.retention = retention or Retention()
         """Which backups are kept no longer."""
-        self._sealer = sealer
+        self._sealing = Sealing(sealer)
+        self._restorer = Restorer(keeper, folder, self._sealing)
         self._lock = asyncio.Lock()
         self._stop = threading.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -123,12 +103,12 @@ class Backups:
 
         return await self._alone(run)
 
-    async def list(self, tenant: str, *, any_tenant: bool) -> Sequence[tuple[str, Listed]]:
+    async def listed(self, tenant: str, *, any_tenant: bool) -> Sequence[tuple[str, Listed]]:
         """Owner and backup, the newest first."""
 
         def read() -> list[tuple[str, Listed]]:
             owners = self._owners(tenant, any_tenant=any_tenant)
-            found = [(owner, each) for owner in owners for each in self._folder.list(owner)]
+            found = [(owner, each) for owner in owners for each in self._folder.listed(owner)]
             return sorted(found, key=lambda each: each[1].backup_id, reverse=True)
 
         return await asyncio.to_thread(read)
@@ -142,7 +122,7 @@ class Backups:
 
         async def run() -> Verified:
             owner = await self._owner_of(tenant, backup_id, any_tenant=any_tenant)
-            return await asyncio.to_thread(self._verified, owner, backup_id)
+            return await asyncio.to_thread(self._restorer.verified, owner, backup_id)
 
         return await self._alone(run)
 
@@ -194,16 +174,18 @@ class Backups:
         async def run() -> Restored:
             owner = await self._owner_of(tenant, backup_id, any_tenant=any_tenant)
             manifest = await asyncio.to_thread(self._folder.manifest, owner, backup_id)
-            parts = _parts(manifest, tenant)
-            await asyncio.to_thread(self._check_sound, parts)
+            parts = parts_of(manifest, tenant)
+            await asyncio.to_thread(self._restorer.check_sound, parts)
             if dry_run:
-                return await self._compare(manifest, parts)
+                return await self._restorer.compare(manifest, parts)
             safety = ""
             if backup_current:
                 safety = (await self._make(tenant or owner, full=False)).backup_id
-            done = [await self._restore(manifest, part) for part in parts]
+            done = [await self._restorer.restore(manifest, part) for part in parts]
             await self._retain(tenant or owner)
-            return Restored(backup_id, False, done, safety, await self._revision())
+            with self._keeper.engine.read() as view:
+                revision = view.revision()
+            return Restored(backup_id, done, safety, revision)
 
         return await self._alone(run)
 
@@ -212,7 +194,7 @@ class Backups:
 
         def read() -> Usage:
             owners = self._owners(tenant, any_tenant=any_tenant)
-            found = [each for owner in owners for each in self._folder.list(owner)]
+            found = [each for owner in owners for each in self._folder.listed(owner)]
             files: dict[tuple[str, str], int] = {}
             for each in found:
                 files |= files_of(each)
@@ -265,8 +247,7 @@ class Backups:
 
         async def run() -> None:
             if tenant in self._keeper.restoring:
-                await self._keeper.step(lambda step: _unmark(step, tenant))
-                self._keeper.restoring.discard(tenant)
+                await self._restorer.give_up(tenant)
             await asyncio.to_thread(self._folder.remove_owner, tenant)
 
         await self._alone(run)
@@ -300,9 +281,7 @@ class Backups:
         log.info("backup made", extra={"backup_id": backup_id, "bytes": manifest.stored_bytes()})
         return manifest
 
-    def _copy(
-        self, view: View, owner: str, *, full: bool, backup_id: str, now_ns: int
-    ) -> Manifest:
+    def _copy(self, view: View, owner: str, *, full: bool, backup_id: str, now_ns: int) -> Manifest:
         maker = Maker(view, self._folder, full=full, stop=self._stop)
         try:
             names = [owner] if owner else tenants_of(view)
@@ -323,98 +302,6 @@ class Backups:
     def _copy_tenant(self, maker: Maker, tenant: str) -> TenantPart:
         return maker.tenant(tenant, None)
 
-    def _verified(self, owner: str, backup_id: str) -> Verified:
-        try:
-            manifest = self._folder.manifest(owner, backup_id)
-        except ServiceError as error:
-            if error.reason != Reason.BACKUP_CORRUPT:
-                raise
-            return Verified(backup_id, 0, 0, 0, [Damage(error.metadata["file"], error.message)])
-        parts = manifest.tenants
-        damages = [d for part in parts for d in self._damages(part)]
-        return Verified(
-            backup_id,
-            chunk_count=sum(len(db.chunks) for part in parts for db in part.databases),
-            blob_count=sum(len(part.blobs) for part in parts),
-            stored_bytes=manifest.stored_bytes(),
-            damages=damages,
-        )
-
-    def _damages(self, part: TenantPart) -> list[Damage]:
-        return list(restoring.damages_of(self._folder, part, self._key_of(part)))
-
-    def _check_sound(self, parts: Sequence[TenantPart]) -> None:
-        for part in parts:
-            for damage in restoring.damages_of(self._folder, part, self._key_of(part)):
-                raise corrupt(damage.file, f"is damaged: {damage.why}")
-
-    def _key_of(self, part: TenantPart) -> bytes | None:
-        if not part.sealed_key:
-            return None
-        assert self._sealer is not None
-        return self._sealer.open_key(part.sealed_key)
-
-    async def _compare(self, manifest: Manifest, parts: Sequence[TenantPart]) -> Restored:
-        with self._keeper.engine.snapshot() as view:
-            deltas = await asyncio.to_thread(
-                lambda: [self._compared(view, part) for part in parts]
-            )
-            revision = view.revision()
-        return Restored(manifest.backup_id, True, deltas, "", revision)
-
-    def _compared(self, view: View, part: TenantPart) -> TenantDelta:
-        deltas = _Deltas(part.tenant)
-        prefix = tenant_prefix(part.tenant)
-        for each in slices_of(self._folder, part, self._key_of(part)):
-            restoring.compare(view, each, prefix, deltas.of(each))
-        return deltas.told()
-
-    async def _restore(self, manifest: Manifest, part: TenantPart) -> TenantDelta:
-        """Mark, replace, unmark; a crash in between is gone on with at the next start."""
-        tenant = part.tenant
-        self._keeper.restoring.add(tenant)
-        try:
-            await self._keeper.step(lambda step: _mark(step, tenant, manifest.backup_id))
-        except BaseException:
-            self._keeper.restoring.discard(tenant)
-            raise
-        failpoints.hit("restore.marked")
-        deltas = await self._replace(part)
-        revision_min = manifest.revision
-        await self._keeper.step(
-            lambda step: _finish(step, tenant, manifest.backup_id, revision_min)
-        )
-        failpoints.hit("restore.finished")
-        self._keeper.restoring.discard(tenant)
-        log.info("tenant restored", extra={"tenant": tenant, "backup_id": manifest.backup_id})
-        return deltas
-
-    async def _replace(self, part: TenantPart) -> TenantDelta:
-        deltas = _Deltas(part.tenant)
-        prefix = tenant_prefix(part.tenant)
-        slices = slices_of(self._folder, part, self._key_of(part))
-        while (each := await asyncio.to_thread(next, slices, None)) is not None:
-            await self._replace_slice(each, prefix, deltas.of(each))
-            failpoints.hit("restore.slice_written")
-        for database in areas.CLEARED:
-            await self._clear(database, prefix)
-        return deltas.told()
-
-    async def _replace_slice(self, part: Slice, prefix: bytes, delta: Delta) -> None:
-        def drop(step: Step) -> bool:
-            return restoring.drop_extra(step.txn.patient(), part, prefix, delta)
-
-        while await self._keeper.step(drop):
-            pass
-        if part.rows:
-            await self._keeper.step(
-                lambda step: restoring.put_rows(step.txn.patient(), part, delta), grows=True
-            )
-
-    async def _clear(self, database: str, prefix: bytes) -> None:
-        while await self._keeper.step(lambda step: restoring.clear(step.txn, database, prefix)):
-            pass
-
     async def _resume(self) -> None:
         """Go on with restores that were cut off; one that cannot is logged and tried again."""
         with self._keeper.engine.read() as view:
@@ -426,9 +313,9 @@ class Backups:
             try:
                 owner = await self._owner_of(tenant, backup_id, any_tenant=True)
                 manifest = await asyncio.to_thread(self._folder.manifest, owner, backup_id)
-                (part,) = _parts(manifest, tenant)
-                await asyncio.to_thread(self._check_sound, [part])
-                await self._restore(manifest, part)
+                (part,) = parts_of(manifest, tenant)
+                await asyncio.to_thread(self._restorer.check_sound, [part])
+                await self._restorer.restore(manifest, part)
             except ServiceError as error:
                 log.error(  # noqa: TRY400  (the message says it all)
                     "a restore that was cut off cannot go on",
@@ -450,7 +337,7 @@ class Backups:
             doomed = [
                 (owner, each.backup_id)
                 for owner in owners
-                for each in outlived(self._folder.list(owner), self.retention, now_ns, needed)
+                for each in outlived(self._folder.listed(owner), self.retention, now_ns, needed)
             ]
             freed = self._only_of(doomed)
             if not dry_run:
@@ -464,7 +351,7 @@ class Backups:
         gone: dict[tuple[str, str], int] = {}
         kept: set[tuple[str, str]] = set()
         for owner in self._folder.owners():
-            for each in self._folder.list(owner):
+            for each in self._folder.listed(owner):
                 if (owner, each.backup_id) in doomed:
                     gone |= files_of(each)
                 else:
@@ -500,10 +387,6 @@ class Backups:
                 return owner
         raise not_found(backup_id)
 
-    async def _revision(self) -> int:
-        with self._keeper.engine.read() as view:
-            return view.revision()
-
     async def _alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do it when nobody else works with the folder; to its end, whoever waits for it."""
 
@@ -522,46 +405,6 @@ class Backups:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # whoever asked for it may have left
-
-
-class _Deltas:
-    """Counts of one tenant, by database."""
-
-    def __init__(self, tenant: str) -> None:
-        self._tenant = tenant
-        self._deltas: dict[str, Delta] = {}
-
-    def of(self, part: Slice) -> Delta:
-        """Where a slice's are counted."""
-        name = part.records.database
-        return self._deltas.setdefault(name, Delta(name))
-
-    def told(self) -> TenantDelta:
-        """All of them."""
-        return TenantDelta(self._tenant, list(self._deltas.values()))
-
-
-def _parts(manifest: Manifest, tenant: str) -> list[TenantPart]:
-    if not tenant:
-        return manifest.tenants
-    part = manifest.part(tenant)
-    if part is None:
-        raise not_found(manifest.backup_id)
-    return [part]
-
-
-def _mark(step: Step, tenant: str, backup_id: str) -> None:
-    restoring_now = backups.Restoring(backup_id, step.now_ns)
-    step.txn.put(RESTORES, tenant.encode(), backups.pack_restoring(restoring_now))
-
-
-def _unmark(step: Step, tenant: str) -> None:
-    step.txn.delete(RESTORES, tenant.encode())
-
-
-def _finish(step: Step, tenant: str, backup_id: str, revision_min: int) -> int:
-    _unmark(step, tenant)
-    return step.begin_anew(ChangeKind.RESTORE, tenant, backup_id, revision_min=revision_min)
 
 
 def _new_id(now_ns: int) -> str:

@@ -40,7 +40,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
         before = ""
         if request.page_token:
             before = self._page_tokens.open(request.page_token, bound_to).decode()
-        found = await self._backups.list(caller.tenant, any_tenant=caller.any_tenant)
+        found = await self._backups.listed(caller.tenant, any_tenant=caller.any_tenant)
         rest = [each for each in found if not before or each[1].backup_id < before]
         answer = backup_pb2.ListBackupsResponse(
             backups=[_backup(owner, listed) for owner, listed in rest[:limit]]
