@@ -1,0 +1,65 @@
+"""Backups through all four processes, as a client makes them."""
+
+from __future__ import annotations
+
+import pytest
+from llmspell import Client
+from llmspell.errors import NotFound, PermissionDenied
+
+
+@pytest.fixture
+def clients(deployment):
+    """A client of each of two tenants, and the operator's."""
+    first, second = deployment.tenant("backup-a"), deployment.tenant("backup-b")
+    with (
+        Client(deployment.address, deployment.keys[first]) as a,
+        Client(deployment.address, deployment.keys[second]) as b,
+        Client(deployment.address, deployment.operator_key) as operator,
+    ):
+        yield a, b, operator
+
+
+def values(client, scope):
+    return {item.key: item.value for item in client.list_state(scope=scope)}
+
+
+def test_a_restore_through_the_gateway(clients):
+    """A tenant goes back to its backup; the other keeps what it has and sees no backup of it."""
+    a, b, operator = clients
+    for client in (a, b):
+        client.set_state("one", 1, scope="session:r")
+    made = a.create_backup()
+    for client in (a, b):
+        client.set_state("one", 2, scope="session:r")
+        client.set_state("two", 2, scope="session:r")
+    assert a.verify_backup(made.backup_id).valid
+    assert made.backup_id in [each.backup_id for each in a.list_backups()]
+    assert made.backup_id not in [each.backup_id for each in b.list_backups()]
+    with pytest.raises(NotFound):
+        b.restore_backup(made.backup_id)
+    told = a.restore_backup(made.backup_id, dry_run=True)
+    assert values(a, "session:r") == {"one": 2, "two": 2}
+    done = a.restore_backup(made.backup_id)
+    assert told.deltas == done.deltas
+    assert values(a, "session:r") == {"one": 1}
+    assert values(b, "session:r") == {"one": 2, "two": 2}
+    assert a.delete_backup(made.backup_id)
+    everybodys = operator.create_backup()
+    assert everybodys.tenant_count > 2
+    assert everybodys.backup_id in [each.backup_id for each in operator.list_backups()]
+    with pytest.raises(NotFound):
+        a.verify_backup(everybodys.backup_id)
+    assert operator.delete_backup(everybodys.backup_id)
+
+
+def test_only_admins_restore(deployment, clients):
+    """A writer makes backups; restoring and removing them is refused."""
+    a, _, _ = clients
+    key = deployment.cli_json("key", "create", "--tenant", "backup-a", "--role", "writer")["key"]
+    with Client(deployment.address, key) as writer:
+        made = writer.create_backup()
+        for call in (writer.restore_backup, writer.delete_backup):
+            with pytest.raises(PermissionDenied):
+                call(made.backup_id)
+    assert a.backup_usage().backup_count >= 1
+    assert a.clean_up_backups(dry_run=True).backup_ids == []
