@@ -29,6 +29,8 @@ FAMILIES = {
 }
 NOT_REPEATABLE = {
     "BatchState",
+    "CreateBackup",
+    "RestoreBackup",
     "CreateSnapshot",
     "CreateApiKey",
     "CreateCollection",
