@@ -82,6 +82,7 @@ class Backups:
         self._sealing = Sealing(sealer)
         self._restorer = Restorer(keeper, folder, self._sealing)
         self._lock = asyncio.Lock()
+        self._last_ns = 0
         self._stop = threading.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -271,7 +272,7 @@ class Backups:
             raise tenant_restoring(tenant)
         if self._keeper.restoring and not tenant:
             raise tenant_restoring(min(self._keeper.restoring))
-        now_ns = self._keeper.time.now_ns()
+        now_ns = self._last_ns = max(self._keeper.time.now_ns(), self._last_ns + 1)
         backup_id = _new_id(now_ns)
         with self._keeper.engine.snapshot() as view:
             manifest = await asyncio.to_thread(
