@@ -29,6 +29,7 @@ OWNERS = {
     "llmspell.v1.VectorService": "vector",
     "llmspell.v1.RagService": "vector",
     "llmspell.v1.StateService": "state",
+    "llmspell.v1.BackupService": "state",
 }
 """What scripts may call, and which process serves it."""
 

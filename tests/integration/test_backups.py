@@ -63,3 +63,29 @@ def test_only_admins_restore(deployment, clients):
                 call(made.backup_id)
     assert a.backup_usage().backup_count >= 1
     assert a.clean_up_backups(dry_run=True).backup_ids == []
+
+
+def test_the_command_line_makes_and_restores(deployment):
+    """Every command of the group does what its help says, and speaks JSON."""
+    deployment.tenant("backup-cli")
+
+    def cli(*arguments):
+        return deployment.cli_json(*arguments, tenant="backup-cli")
+
+    cli("state", "set", "one", "1")
+    made = cli("backup", "create")
+    cli("state", "set", "one", "2")
+    assert cli("backup", "list")[0]["backup_id"] == made["backup_id"]
+    assert cli("backup", "verify", made["backup_id"])["valid"]
+    told = cli("backup", "restore", made["backup_id"], "--dry-run")
+    done = cli("backup", "restore", made["backup_id"])
+    assert told["deltas"] == done["deltas"]
+    assert cli("state", "get", "one")["value"] == 1
+    assert cli("backup", "usage")["backup_count"] == 2
+    assert cli("backup", "cleanup", "--dry-run")["backup_ids"] == []
+    assert cli("backup", "delete", made["backup_id"])["deleted"]
+    human = deployment.cli("backup", "restore", done["safety_backup_id"], tenant="backup-cli")
+    assert human.returncode == 0
+    assert "What was there before is backup" in human.stderr
+    gone = deployment.cli("backup", "verify", made["backup_id"], tenant="backup-cli")
+    assert gone.returncode == 5

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from services.gateway.cli.output import (
     ExitCode,
@@ -109,9 +108,7 @@ def restore(
 ) -> None:
     """Make the tenant what it was when the backup was made; its calls are refused meanwhile."""
     with connect(context, tenant) as client, _working("restoring"):
-        done = client.restore_backup(
-            backup, dry_run=dry_run, backup_current=not no_safety_backup
-        )
+        done = client.restore_backup(backup, dry_run=dry_run, backup_current=not no_safety_backup)
     if as_json:
         show_json(done)
         return
@@ -189,6 +186,13 @@ def clean_up(
 @contextmanager
 def _working(what: str) -> Iterator[None]:
     """A sign of life with the seconds so far, on a terminal."""
+    from rich.progress import (  # noqa: PLC0415  (slow to import)
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     console = stderr()
     columns = (SpinnerColumn(), TextColumn(what), TimeElapsedColumn())
     with Progress(

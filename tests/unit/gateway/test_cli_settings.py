@@ -42,6 +42,13 @@ COMMANDS = {
     "state set",
     "state delete",
     "state list",
+    "backup create",
+    "backup list",
+    "backup verify",
+    "backup restore",
+    "backup delete",
+    "backup usage",
+    "backup cleanup",
     "tenant create",
     "tenant list",
     "tenant show",
@@ -59,7 +66,9 @@ COMMANDS = {
 WITHOUT_JSON = {"up", "rpc call", "config check", "config example"}
 """They print no data, or JSON anyway, or a file."""
 FOR_A_TENANT = {
-    name for name in COMMANDS if name.split()[0] in {"rag", "vector", "state", "run", "exec"}
+    name
+    for name in COMMANDS
+    if name.split()[0] in {"rag", "vector", "state", "backup", "run", "exec"}
 }
 
 

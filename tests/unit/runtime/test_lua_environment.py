@@ -31,7 +31,8 @@ ALLOWED = {
     "JSON": "decode encode parse stringify",
     "RAG": "cleanup_scope configure configure_session create_session_collection delete documents "
     "end_reembedding get_stats ingest ingest_batch list_providers reembed reembedding save search",
-    "State": "delete get list_keys load save set",
+    "State": "cleanup_backups create_backup delete get get_storage_usage list_backups list_keys "
+    "load restore_backup save set validate_backup",
 }
 
 WALK = """
