@@ -1,4 +1,4 @@
-"""A process is killed while it makes, restores or removes a backup: old or new, never between (T10).
+"""A process is killed while it makes, restores or removes a backup: old or new (T10).
 
 Each failpoint of the way is a test; the other tenant is compared byte for byte every time.
 """
