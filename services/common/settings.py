@@ -141,6 +141,12 @@ class StateSettings:
     """What the backups of each tenant may take together; the newest one stays."""
     backup_sweep_s: float = 60.0
     """How often backups are removed that are kept no longer."""
+    master_key_file: str = ""
+    """File with 64 hexadecimal digits that nobody else may read: the master key, under which what
+    tenants keep is encrypted. Empty: LLMSPELL_MASTER_KEY of the environment; without, nothing is."""
+    previous_master_key_file: str = ""
+    """File with the master key before, while a rotation wraps data keys again. Empty:
+    LLMSPELL_PREVIOUS_MASTER_KEY. A file that is not there is no error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,9 +33,9 @@ import lmdb
 from services.common import failpoints
 from services.common.datafile import Folder, damaged, unusable
 from services.common.errors import Reason, ServiceError
-from services.common.view import META, Schema, Txn, View
+from services.common.view import META, Cipher, Schema, Txn, View
 
-__all__ = ["Schema", "Store", "Txn", "View", "exit_on_fatal", "is_full", "storage_full"]
+__all__ = ["Cipher", "Schema", "Store", "Txn", "View", "exit_on_fatal", "is_full", "storage_full"]
 
 T = TypeVar("T")
 
@@ -93,7 +93,13 @@ class Store:
     """One folder, one environment, one writer thread. Open it once, after any fork."""
 
     def __init__(
-        self, path: Path, schema: Schema, *, on_fatal: Callable[[str], None], sync: bool = True
+        self,
+        path: Path,
+        schema: Schema,
+        *,
+        on_fatal: Callable[[str], None],
+        sync: bool = True,
+        cipher: Cipher | None = None,
     ) -> None:
         """Open or create the store under `path`.
 
@@ -103,12 +109,14 @@ class Store:
             on_fatal: Called from the writer thread where a commit could not be flushed. It must
                 end the process: what was answered before stands, nothing more may be answered.
             sync: False only in tests that prove that the crash tests can fail.
+            cipher: How the values of some databases are kept; None: all have a checksum.
 
         Raises:
             ServiceError: STORE_NOT_WRITABLE, STORE_LOCKED, SCHEMA_TOO_NEW, RECORD_CORRUPT,
-                STORAGE_FULL.
+                STORAGE_FULL, and what the cipher raises.
         """
         self.path = path
+        self._cipher = cipher
         self.on_commit: Callable[[set[str]], None] | None = None
         """Called in the event loop with what kept operations have touched; then those answer."""
         self._on_fatal = on_fatal
@@ -148,7 +156,7 @@ class Store:
             opened.readers += 1
         try:
             with opened.env.begin(buffers=False) as txn:
-                yield View(txn, opened.databases)
+                yield View(txn, opened.databases, self._cipher)
         except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.CursorFullError) as error:
             raise damaged(self.path, str(error)) from error
         finally:
@@ -254,6 +262,8 @@ class Store:
     def _open(self, schema: Schema) -> None:
         env = self._folder.open(sync=self._sync, databases=len(self._names))
         try:
+            self._opened = _Opened(env, {})
+            self._admit(env)
             self._opened = _Opened(env, self._databases_of(env))
             self._prepare(schema)
         except lmdb.Error as error:
@@ -278,37 +288,32 @@ class Store:
             self._opened.env.close()
         self._folder.release()
 
+    def _admit(self, env: Any) -> None:
+        """Ask the cipher before anything changes; not even a database is made before."""
+        if self._cipher is None:
+            return
+        with suppress(lmdb.NotFoundError), env.begin() as raw:
+            meta = env.open_db(META.encode(), txn=raw, create=False)
+            self._cipher.admit(View(raw, {META: meta}))
+
     def _prepare(self, schema: Schema) -> None:
-        with self._env.begin(write=True) as raw:
-            txn = Txn(raw, self._databases)
+        with self._changing() as txn:
             stored = txn.get(META, _SCHEMA)
             if stored is None:
-                _write_schema(txn, schema.kind, schema.version)
-        if stored is not None:
-            self._migrate(schema, stored)
-
-    def _migrate(self, schema: Schema, stored: bytes) -> None:
-        kind, _, number = stored.decode().partition(" ")
-        version = int(number)
-        if kind != schema.kind:
-            raise ServiceError(
-                Reason.STORE_NOT_WRITABLE,
-                f"{self.path} holds a {kind} store, not a {schema.kind} store.",
-                path=self.path,
-            )
-        if version > schema.version:
-            raise ServiceError(
-                Reason.SCHEMA_TOO_NEW,
-                f"{self.path} was written by a newer release (schema {version}; this one reads up "
-                f"to {schema.version}). Start the newer release, or restore a backup.",
-                found=version,
-                supported=schema.version,
-            )
+                txn.put(META, _SCHEMA, schema.written(schema.version))
+        version = schema.version if stored is None else schema.stored_version(stored, self.path)
+        if self._cipher is not None:
+            with self._changing() as txn:
+                self._cipher.begin(txn)
         for step in range(version, schema.version):
-            with self._env.begin(write=True) as raw:
-                txn = Txn(raw, self._databases)
+            with self._changing() as txn:
                 schema.migrations[step](txn)
-                _write_schema(txn, schema.kind, step + 1)
+                txn.put(META, _SCHEMA, schema.written(step + 1))
+
+    @contextmanager
+    def _changing(self) -> Iterator[Txn]:
+        with self._env.begin(write=True) as raw:
+            yield Txn(raw, self._databases, self._cipher)
 
     def _serve(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -393,7 +398,7 @@ class Store:
         """Run one operation in a transaction of its own inside the group's; bytes it wrote."""
         try:
             with self._env.begin(write=True, parent=parent) as child:
-                txn = Txn(child, self._databases)
+                txn = Txn(child, self._databases, self._cipher)
                 waiting.result = waiting.operation(txn)
                 waiting.touched = txn.touched
                 if waiting.grows:
@@ -459,10 +464,6 @@ def _resolve(group: list[_Waiting], tell: Callable[[set[str]], None] | None) -> 
             waiting.future.set_exception(waiting.error)
         else:
             waiting.future.set_result(waiting.result)
-
-
-def _write_schema(txn: Txn, kind: str, version: int) -> None:
-    txn.put(META, _SCHEMA, f"{kind} {version}".encode())
 
 
 def _check_room(left: int) -> None:

@@ -1,7 +1,7 @@
-"""What a store's transactions read and write, each value with its checksum.
+"""What a store's transactions read and write, each value with its checksum or sealed.
 
-LMDB checks no data. Here every value carries a checksum over its key and bytes, and is verified on
-each read.
+LMDB checks no data. Here every value carries a checksum over its key and bytes, or is sealed by a
+cipher over the same, and is verified on each read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
-from typing import Any
+from typing import Any, Protocol
 
 from services.common.errors import Reason, ServiceError
 
@@ -23,7 +23,9 @@ META = "meta"
 _REVISION = b"revision"
 _U64 = struct.Struct(">Q")
 _CHECKSUM = struct.Struct("<I")
+_TAGGED = struct.Struct("<xI")
 
+_AT_ONCE = 1000
 _WORK_S = 0.0005
 _REST_S = 0.0003
 
@@ -40,6 +42,77 @@ class Schema:
     """Names of the databases, `meta` not among them."""
     migrations: Mapping[int, Callable[[Txn], None]]
     """From version n to n + 1, each in one transaction with its record."""
+
+    def written(self, version: int) -> bytes:
+        """How a store notes that it has this version."""
+        return f"{self.kind} {version}".encode()
+
+    def stored_version(self, written: bytes, path: object) -> int:
+        """The version of the store at a path, from its note.
+
+        Raises:
+            ServiceError: STORE_NOT_WRITABLE where it is of another kind, SCHEMA_TOO_NEW.
+        """
+        kind, _, number = written.decode().partition(" ")
+        if kind != self.kind:
+            raise ServiceError(
+                Reason.STORE_NOT_WRITABLE,
+                f"{path} holds a {kind} store, not a {self.kind} store.",
+                path=path,
+            )
+        if int(number) > self.version:
+            raise ServiceError(
+                Reason.SCHEMA_TOO_NEW,
+                f"{path} was written by a newer release (schema {number}; this one reads up to "
+                f"{self.version}). Start the newer release, or restore a backup.",
+                found=number,
+                supported=self.version,
+            )
+        return int(number)
+
+
+class Cipher(Protocol):
+    """Says how the values of some databases are kept. Keys are kept as they are.
+
+    It reads its own keys through the view or transaction that it is asked in, so that what it
+    makes there is kept or given up together with the values under it.
+    """
+
+    databases: frozenset[str]
+    """Those whose values it keeps; the others have a checksum."""
+
+    def seal(self, txn: Txn, database: str, key: bytes, value: bytes) -> bytes:
+        """What is stored for a value."""
+
+    def open(self, view: View, database: str, key: bytes, stored: bytes) -> bytes:
+        """The value of what is stored.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT where it is not what was stored under this key.
+        """
+
+    def seal_slice(self, txn: Txn, database: str, records: Slice) -> list[bytes]:
+        """Like `seal`, of all records of a slice."""
+
+    def open_slice(self, view: View, database: str, pairs: list[tuple[bytes, bytes]]) -> Slice:
+        """Like `open`, of keys and what is stored under them.
+
+        Raises:
+            ServiceError: as `open`, for the first that is not sound.
+        """
+
+    def admit(self, view: View) -> None:
+        """Look whether this cipher can read the store, before anything in it is touched.
+
+        Args:
+            view: Of `meta` alone.
+
+        Raises:
+            ServiceError: why it cannot.
+        """
+
+    def begin(self, txn: Txn) -> None:
+        """Note in the store what must be held to read it from here on."""
 
 
 class Slice:
@@ -71,9 +144,15 @@ class Slice:
 class View:
     """A consistent reading of the store. Values are verified as they are read."""
 
-    def __init__(self, txn: Any, databases: Mapping[str, Any]) -> None:
+    def __init__(
+        self, txn: Any, databases: Mapping[str, Any], cipher: Cipher | None = None
+    ) -> None:
         self._txn = txn
         self._databases = databases
+        self._cipher = cipher
+        self._sealed: frozenset[str] = frozenset() if cipher is None else cipher.databases
+        self.memo: dict[object, Any] = {}
+        """The cipher's own; what it has read of its keys here."""
 
     def get(self, database: str, key: bytes) -> bytes | None:
         """The value under a key.
@@ -82,7 +161,7 @@ class View:
             ServiceError: RECORD_CORRUPT where the stored bytes fail their checksum.
         """
         stored = self._txn.get(key, db=self._databases[database])
-        return None if stored is None else _open_value(database, key, stored)
+        return None if stored is None else self._open(database, key, stored)
 
     def has(self, database: str, key: bytes) -> bool:
         """Whether a key is there; its value is not read."""
@@ -97,7 +176,7 @@ class View:
             ServiceError: RECORD_CORRUPT at a value that fails its checksum.
         """
         for key, stored in self._walk(database, prefix, after, values=True):
-            yield key, _open_value(database, key, stored)
+            yield key, self._open(database, key, stored)
 
     def slice(self, database: str, prefix: bytes, *, limit: int, after: bytes = b"") -> Slice:
         """The first `limit` records of what `scan` gives, read at once.
@@ -113,7 +192,10 @@ class View:
             cursor.close()
         while pairs and not pairs[-1][0].startswith(prefix):
             pairs.pop()
-        return _open_slice(database, pairs)
+        if database in self._sealed:
+            assert self._cipher is not None
+            return self._cipher.open_slice(self, database, pairs)
+        return open_slice(database, pairs)
 
     def back(
         self, database: str, prefix: bytes, *, before: bytes = b""
@@ -132,7 +214,7 @@ class View:
             for key, stored in cursor.iterprev(keys=True, values=True):
                 if not key.startswith(prefix):
                     return
-                yield key, _open_value(database, key, stored)
+                yield key, self._open(database, key, stored)
         finally:
             cursor.close()
 
@@ -145,11 +227,17 @@ class View:
         for key, stored in self._walk(database, b"", start, values=True, included=True):
             if key >= stop:
                 return
-            yield key, _open_value(database, key, stored)
+            yield key, self._open(database, key, stored)
 
     def keys(self, database: str, prefix: bytes, *, after: bytes = b"") -> Iterator[bytes]:
         """Like `scan`, without the values."""
         return self._walk(database, prefix, after, values=False)
+
+    def stored(
+        self, database: str, prefix: bytes, *, after: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Like `scan`, with what is stored instead of the value; nothing is verified."""
+        return self._walk(database, prefix, after, values=True)
 
     def count(self, database: str) -> int:
         """How many keys a database has."""
@@ -168,7 +256,13 @@ class View:
     def revision(self) -> int:
         """The number of the last change."""
         stored = self._txn.get(_REVISION, db=self._databases[META])
-        return 0 if stored is None else _U64.unpack(_open_value(META, _REVISION, stored))[0]
+        return 0 if stored is None else _U64.unpack(open_value(META, _REVISION, stored))[0]
+
+    def _open(self, database: str, key: bytes, stored: bytes) -> bytes:
+        if database in self._sealed:
+            assert self._cipher is not None
+            return self._cipher.open(self, database, key, stored)
+        return open_value(database, key, stored)
 
     def _walk(
         self, database: str, prefix: bytes, after: bytes, *, values: bool, included: bool = False
@@ -191,8 +285,10 @@ class View:
 class Txn(View):
     """One operation's writes. They become visible together, or not at all."""
 
-    def __init__(self, txn: Any, databases: Mapping[str, Any]) -> None:
-        super().__init__(txn, databases)
+    def __init__(
+        self, txn: Any, databases: Mapping[str, Any], cipher: Cipher | None = None
+    ) -> None:
+        super().__init__(txn, databases, cipher)
         self.put_bytes = 0
         """Bytes of keys and values written so far."""
         self.touched: set[str] = set()
@@ -214,13 +310,14 @@ class Txn(View):
         return super().get(database, key)
 
     def put(self, database: str, key: bytes, value: bytes) -> None:
-        """Write a value with its checksum."""
-        self._txn.put(key, _seal_value(key, value), db=self._databases[database])
-        self.put_bytes += len(key) + len(value)
+        """Write a value with its checksum, or sealed."""
+        sealed = self._seal(database, key, value)
+        self._txn.put(key, sealed, db=self._databases[database])
+        self.put_bytes += len(key) + len(sealed)
 
     def put_slice(self, database: str, records: Slice) -> None:
         """Like `put`, of all records of a slice."""
-        sealed = list(map(add, map(_CHECKSUM.pack, records.checksums()), records.values))
+        sealed = self._seal_slice(database, records)
         cursor = self._txn.cursor(db=self._databases[database])
         try:
             cursor.putmulti(zip(records.keys, sealed, strict=True))
@@ -230,7 +327,7 @@ class Txn(View):
 
     def append(self, database: str, key: bytes, value: bytes) -> None:
         """Like `put`; where the key comes after all others, pages are filled instead of halved."""
-        sealed, place = _seal_value(key, value), self._databases[database]
+        sealed, place = self._seal(database, key, value), self._databases[database]
         if not self._txn.put(key, sealed, db=place, append=True):
             self._txn.put(key, sealed, db=place)
         self.put_bytes += len(key) + len(value)
@@ -248,6 +345,14 @@ class Txn(View):
             self.delete(database, key)
         return len(doomed)
 
+    def restore(self, database: str, change: Callable[[bytes, bytes], bytes]) -> None:
+        """Store anew what is stored under each key: for migrations of how values are kept."""
+        place, after = self._databases[database], b""
+        while part := list(itertools.islice(self.stored(database, b"", after=after), _AT_ONCE)):
+            for key, stored in part:
+                self._txn.put(key, change(key, stored), db=place)
+            after = part[-1][0]
+
     def next_revision(self) -> int:
         """Take the next revision. An operation that changes nothing takes none."""
         revision = self.revision() + 1
@@ -258,6 +363,18 @@ class Txn(View):
         """Go on from this revision, where the last one is less: what comes in has been at it."""
         if revision > self.revision():
             self.put(META, _REVISION, _U64.pack(revision))
+
+    def _seal(self, database: str, key: bytes, value: bytes) -> bytes:
+        if database in self._sealed:
+            assert self._cipher is not None
+            return self._cipher.seal(self, database, key, value)
+        return seal_value(key, value)
+
+    def _seal_slice(self, database: str, records: Slice) -> list[bytes]:
+        if database in self._sealed:
+            assert self._cipher is not None
+            return self._cipher.seal_slice(self, database, records)
+        return seal_slice(records)
 
     def _rest(self) -> None:
         if self._rested is not None and time.perf_counter() > self._rested + _WORK_S:
@@ -271,29 +388,54 @@ def _end_of(prefix: bytes) -> bytes:
     return cut[:-1] + bytes([cut[-1] + 1]) if cut else b""
 
 
-def _seal_value(key: bytes, value: bytes) -> bytes:
+def seal_value(key: bytes, value: bytes) -> bytes:
+    """A value with its checksum before it."""
     return _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key))) + value
 
 
-def _open_slice(database: str, pairs: list[tuple[bytes, bytes]]) -> Slice:
-    opened = Slice([key for key, _ in pairs], [stored[_CHECKSUM.size :] for _, stored in pairs])
-    sums = b"".join([stored[: _CHECKSUM.size] for _, stored in pairs])
-    if struct.pack(f"<{len(pairs)}I", *opened.checksums()) != sums:
-        for key, stored in pairs:  # one of these says which it is
-            _open_value(database, key, stored)
-    return opened
+def open_value(database: str, key: bytes, stored: bytes, *, at: int = 0) -> bytes:
+    """The value behind a checksum that stands at a place in what is stored.
 
-
-def _open_value(database: str, key: bytes, stored: bytes) -> bytes:
-    value = stored[_CHECKSUM.size :]
-    sound = len(stored) >= _CHECKSUM.size and stored[: _CHECKSUM.size] == _CHECKSUM.pack(
+    Raises:
+        ServiceError: RECORD_CORRUPT where it is another's, or not whole.
+    """
+    begin = at + _CHECKSUM.size
+    value = stored[begin:]
+    sound = len(stored) >= begin and stored[at:begin] == _CHECKSUM.pack(
         zlib.crc32(value, zlib.crc32(key))
     )
     if not sound:
-        raise ServiceError(
-            Reason.RECORD_CORRUPT,
-            "A stored record fails its checksum and is not returned.",
-            database=database,
-            key=key.hex(),
-        )
+        raise record_corrupt(database, key, "fails its checksum")
     return value
+
+
+def seal_slice(records: Slice, *, tagged: bool = False) -> list[bytes]:
+    """The values of a slice with their checksums; `tagged`: each with a zero byte before it."""
+    head = _TAGGED if tagged else _CHECKSUM
+    return list(map(add, map(head.pack, records.checksums()), records.values))
+
+
+def open_slice(database: str, pairs: list[tuple[bytes, bytes]], *, tagged: bool = False) -> Slice:
+    """A slice of what `seal_slice` made, with its keys.
+
+    Raises:
+        ServiceError: RECORD_CORRUPT at the first value that fails its checksum.
+    """
+    head = _TAGGED if tagged else _CHECKSUM
+    opened = Slice([key for key, _ in pairs], [stored[head.size :] for _, stored in pairs])
+    sums = b"".join([stored[: head.size] for _, stored in pairs])
+    form = "xI" if tagged else "I"
+    if struct.pack(f"<{form * len(pairs)}", *opened.checksums()) != sums:
+        for key, stored in pairs:  # one of these says which it is
+            open_value(database, key, stored, at=head.size - _CHECKSUM.size)
+    return opened
+
+
+def record_corrupt(database: str, key: bytes, why: str) -> ServiceError:
+    """What is stored under a key is not what was put there."""
+    return ServiceError(
+        Reason.RECORD_CORRUPT,
+        f"A stored record {why} and is not returned.",
+        database=database,
+        key=key.hex(),
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from services.common.errors import Reason, ServiceError
-from services.common.store import Txn, View, exit_on_fatal
+from services.common.store import Cipher, Txn, View, exit_on_fatal
 from services.state.engines.embedded import open_store
 from services.state.engines.memory import MemoryStore
 from services.state.layout import DATABASES
@@ -63,19 +63,22 @@ class Engine(Protocol):
 
 Fatal = Callable[[str], None]
 
-ENGINES: Mapping[str, Callable[[Path, Fatal], Engine]] = {
-    "embedded": lambda data, fatal: open_store(data, on_fatal=fatal),
-    "memory": lambda _data, _fatal: MemoryStore(DATABASES),
+ENGINES: Mapping[str, Callable[[Path, Fatal, Cipher | None], Engine]] = {
+    "embedded": lambda data, fatal, cipher: open_store(data, on_fatal=fatal, cipher=cipher),
+    "memory": lambda _data, _fatal, cipher: MemoryStore(DATABASES, cipher=cipher),
 }
 
 
-def open_engine(name: str, data: Path, *, on_fatal: Fatal = exit_on_fatal) -> Engine:
+def open_engine(
+    name: str, data: Path, *, on_fatal: Fatal = exit_on_fatal, cipher: Cipher | None = None
+) -> Engine:
     """The engine of this name, recovered and ready.
 
     Args:
         name: A key of `ENGINES`.
         data: Folder of its store; not used by `memory`.
         on_fatal: Must end the process; see `common.store`.
+        cipher: How tenants' values are kept; without, nothing is encrypted.
 
     Raises:
         ServiceError: CONFIG_INVALID where there is no such engine; what the store raises.
@@ -87,4 +90,4 @@ def open_engine(name: str, data: Path, *, on_fatal: Fatal = exit_on_fatal) -> En
             f"state.engine is {name!r}; it must be one of {', '.join(sorted(ENGINES))}.",
             key="state.engine",
         )
-    return constructor(data, on_fatal)
+    return constructor(data, on_fatal, cipher)

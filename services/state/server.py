@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
 import grpc
-from llmspell.v1 import backup_pb2_grpc, process_pb2_grpc, state_pb2_grpc
+from llmspell.v1 import backup_pb2_grpc, process_pb2_grpc, state_pb2_grpc, vault_pb2_grpc
 
-from services.common.clock import SystemClock
+from services.common.clock import Clock, SystemClock
 from services.common.context import Seal, derive_key, read_key
 from services.common.door import Door, SealedContext
 from services.common.expiry import sweep_forever
@@ -22,13 +24,20 @@ from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
 from services.state.engine import open_engine
 from services.state.items import Items
+from services.state.keyring import Keyring
+from services.state.master_key import MasterKeys, read_master_keys
 from services.state.servicers.backup import BackupServicer
 from services.state.servicers.state import StateServicer
+from services.state.servicers.vault import VaultServicer
 from services.state.step import Keeper
+from services.state.vault import Vault
 from services.state.watch import Watches
 
 STATE_SERVICE = "llmspell.v1.StateService"
 BACKUP_SERVICE = "llmspell.v1.BackupService"
+VAULT_SERVICE = "llmspell.v1.VaultService"
+
+log = logging.getLogger(__name__)
 
 
 async def build(settings: Settings) -> Parts:
@@ -36,17 +45,21 @@ async def build(settings: Settings) -> Parts:
     mine = settings.state
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
-    keeper = Keeper(open_engine(mine.engine, Path(mine.data)), clock=clock)
+    ring = _keyring(mine, clock)
+    keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     items, watches = Items(keeper), Watches(keeper)
     backups = _backups(mine, keeper)
+    vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
 
     def register(server: grpc.aio.Server) -> None:
+        tokens = PageTokens(derive_key(key, "state pages"))
         state = StateServicer(
-            items, watches, PageTokens(derive_key(key, "state pages")), purges=(backups.purge,)
+            items, watches, tokens, purges=(backups.purge,), destroy_keys=vault.destroy
         )
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
         backup = BackupServicer(backups, PageTokens(derive_key(key, "backup pages")))
         backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
+        vault_pb2_grpc.add_VaultServiceServicer_to_server(VaultServicer(vault), server)
         process = ProcessServicer("state", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
 
@@ -63,10 +76,11 @@ async def build(settings: Settings) -> Parts:
             guard=backups.check_open,
         ),
         register=register,
-        services=(STATE_SERVICE, BACKUP_SERVICE, PROCESS_SERVICE),
+        services=(STATE_SERVICE, BACKUP_SERVICE, VAULT_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
         background=(
             lambda: sweep_forever(items, mine.sweep_interval_s),
+            lambda: sweep_forever(vault, mine.sweep_interval_s),
             watches.run,
             lambda: backups.care(mine.backup_sweep_s),
         ),
@@ -81,3 +95,18 @@ def _backups(mine: StateSettings, keeper: Keeper) -> Backups:
     backups = Backups(keeper, folder, retention=retention)
     backups.recover()
     return backups
+
+
+def _masters(mine: StateSettings) -> MasterKeys:
+    return read_master_keys(mine.master_key_file, mine.previous_master_key_file, os.environ)
+
+
+def _keyring(mine: StateSettings, clock: Clock) -> Keyring:
+    """How values are kept; the log says whether they are encrypted."""
+    ring = Keyring(_masters(mine), clock=clock)
+    if ring.masters.current is None:
+        log.warning("what tenants keep is not encrypted: no master key is given")
+    else:
+        key_id = ring.masters.current.key_id.hex()
+        log.info("what tenants keep is encrypted", extra={"master_key_id": key_id})
+    return ring

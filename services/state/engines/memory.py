@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sortedcontainers import SortedDict
 
 from services.common.errors import Reason, ServiceError
-from services.common.view import META, Txn, View
+from services.common.view import META, Cipher, Txn, View
 
 T = TypeVar("T")
 
@@ -26,11 +26,14 @@ class MemoryStore:
 
     durable = False
 
-    def __init__(self, databases: Sequence[str]) -> None:
-        """`databases`: their names."""
+    def __init__(self, databases: Sequence[str], *, cipher: Cipher | None = None) -> None:
+        """`databases`: their names; `cipher`: how values are kept, None: with a checksum."""
+        self._cipher = cipher
         self._databases = {name: SortedDict() for name in (META, *databases)}
         self._open = True
         self.on_commit: Callable[[set[str]], None] | None = None
+        if cipher is not None:
+            cipher.begin(Txn(_Raw(), self._databases, cipher))
 
     @property
     def is_open(self) -> bool:
@@ -41,7 +44,7 @@ class MemoryStore:
     def read(self) -> Iterator[View]:
         """What is there now. Nothing may be awaited while it is open."""
         self._check_open()
-        yield View(_Raw(), self._databases)
+        yield View(_Raw(), self._databases, self._cipher)
 
     @contextmanager
     def snapshot(self) -> Iterator[View]:
@@ -55,7 +58,7 @@ class MemoryStore:
         del grows
         self._check_open()
         raw = _Raw()
-        txn = Txn(raw, self._databases)
+        txn = Txn(raw, self._databases, self._cipher)
         try:
             result = operation(txn)
         except BaseException:

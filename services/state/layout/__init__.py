@@ -15,16 +15,26 @@ EXPIRY = "expiry"
 CHANGES = "changes"
 TENANTS = "tenants"
 RESTORES = "restores"
+KEYS = "keys"
 
-DATABASES = (ITEMS, EXPIRY, CHANGES, TENANTS, RESTORES)
+DATABASES = (ITEMS, EXPIRY, CHANGES, TENANTS, RESTORES, KEYS)
+
+SEALED = frozenset({ITEMS})
+"""Databases with content: their keys begin with the tenant, their values are sealed with its data
+key where there is a master key."""
+
+INDEXES = frozenset({EXPIRY, CHANGES, TENANTS, RESTORES, KEYS})
+"""Databases with names, numbers and wrapped keys, which have a checksum only. Each database is
+either sealed or one of these."""
 
 
-def _forget_changes(txn: Txn) -> None:
-    """Version 1 kept the changes of all tenants in one order; watches begin anew."""
+def _to_version_2(txn: Txn) -> None:
+    """Version 1 had one order of changes, so watches begin anew; no value said how it is kept."""
+    txn.restore(ITEMS, lambda _, stored: b"\0" + stored)
     txn.delete_prefix(CHANGES, b"")
 
 
-SCHEMA = Schema(kind="state", version=2, databases=DATABASES, migrations={1: _forget_changes})
+SCHEMA = Schema(kind="state", version=2, databases=DATABASES, migrations={1: _to_version_2})
 
 
 def tenant_prefix(tenant: str) -> bytes:

@@ -18,6 +18,9 @@ from services.state.items import Items
 from services.state.servicers import messages
 from services.state.watch import Watches
 
+Purge = Callable[[str], Awaitable[object]]
+"""Erases what a tenant has of one kind."""
+
 
 class StateServicer(state_pb2_grpc.StateServiceServicer):
     """Answers from one engine."""
@@ -28,10 +31,12 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         watches: Watches,
         page_tokens: PageTokens,
         *,
-        purges: Sequence[Callable[[str], Awaitable[None]]] = (),
+        purges: Sequence[Purge] = (),
+        destroy_keys: Purge | None = None,
     ) -> None:
-        """`purges`: erase what a tenant has beside items, before those."""
+        """`purges`: erase what a tenant has beside items, before those; its keys come last."""
         self._purges = purges
+        self._destroy_keys = destroy_keys
         self._items = items
         self._watches = watches
         self._page_tokens = page_tokens
@@ -166,11 +171,13 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
     async def PurgeState(  # noqa: N802
         self, request: state_pb2.PurgeStateRequest, context: object
     ) -> state_pb2.PurgeStateResponse:
-        """Erase the tenant's items."""
+        """Erase what the tenant has."""
         del request, context
         for purge in self._purges:
             await purge(_tenant())
         changed = await self._items.purge(_tenant())
+        if self._destroy_keys is not None:
+            await self._destroy_keys(_tenant())
         return state_pb2.PurgeStateResponse(
             deleted_count=changed.deleted_count, revision=changed.revision
         )
