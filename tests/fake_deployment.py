@@ -32,6 +32,8 @@ from llmspell.v1 import (
     state_pb2_grpc,
     tenant_pb2,
     tenant_pb2_grpc,
+    vault_pb2,
+    vault_pb2_grpc,
     vector_pb2,
     vector_pb2_grpc,
 )
@@ -523,7 +525,35 @@ class ProcessServicer(process_pb2_grpc.ProcessServiceServicer):
         return process_pb2.GetProcessStatusResponse(processes=processes)
 
 
-_SERVICES = ("Process", "Rag", "Script", "State", "Tenant", "Vector")
+class VaultServicer(vault_pb2_grpc.VaultServiceServicer):
+    """Counts keys, and has none."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    def RotateTenantKey(self, request, context):
+        """One more."""
+        self.deployment.enter(request, context)
+        return vault_pb2.RotateTenantKeyResponse(version=2)
+
+    def RotateMasterKey(self, request, context):
+        """Another id."""
+        self.deployment.enter(request, context)
+        return vault_pb2.RotateMasterKeyResponse(master_key_id="0badcafe")
+
+    def GetVaultStatus(self, request, context):
+        """With the caller's keys where it names a tenant."""
+        tenant = self.deployment.enter(request, context)
+        answer = vault_pb2.GetVaultStatusResponse(
+            encrypted=True, master_key_id="0badcafe", data_key_count=3, older_count=1
+        )
+        if tenant:
+            version = answer.versions.add(version=2, master_key_id="0badcafe", current=True)
+            version.create_time.FromSeconds(1_700_000_000)
+        return answer
+
+
+_SERVICES = ("Process", "Rag", "Script", "State", "Tenant", "Vault", "Vector")
 
 
 @contextmanager
@@ -536,6 +566,7 @@ def serving(deployment: Deployment, *, reflected: bool = True) -> Iterator[str]:
         script_pb2_grpc.add_ScriptServiceServicer_to_server(ScriptServicer(deployment), server)
         state_pb2_grpc.add_StateServiceServicer_to_server(StateServicer(deployment), server)
         tenant_pb2_grpc.add_TenantServiceServicer_to_server(TenantServicer(deployment), server)
+        vault_pb2_grpc.add_VaultServiceServicer_to_server(VaultServicer(deployment), server)
         vector_pb2_grpc.add_VectorServiceServicer_to_server(VectorServicer(deployment), server)
         liveness = health.HealthServicer()
         liveness.set("", health_pb2.HealthCheckResponse.SERVING)

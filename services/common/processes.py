@@ -34,6 +34,7 @@ _POLL_S = 0.02
 _RESTART_DELAY_MAX_S = 5.0
 _HEALTHY_AFTER_S = 1.0
 _KILL_AFTER_S = 10.0
+_MASTER_KEYS = frozenset({"LLMSPELL_MASTER_KEY", "LLMSPELL_PREVIOUS_MASTER_KEY"})
 _LOG_BYTES_MAX = 16 * 1024 * 1024
 
 Report = Callable[[str, str], None]
@@ -246,10 +247,17 @@ async def _start(child: _Child, place: Place, environment: Mapping[str, str]) ->
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment,
+            env=_own(environment, child.name),
             # Ctrl-C is for the supervisor, which then stops them in order.
             start_new_session=True,
         )
+
+
+def _own(environment: Mapping[str, str], name: str) -> Mapping[str, str]:
+    """What a process is given of the environment: master keys are for the state process alone."""
+    if name == "state":
+        return environment
+    return {key: value for key, value in environment.items() if key not in _MASTER_KEYS}
 
 
 async def _until_ready(processes: Processes) -> None:

@@ -143,7 +143,8 @@ class StateSettings:
     """How often backups are removed that are kept no longer."""
     master_key_file: str = ""
     """File with 64 hexadecimal digits that nobody else may read: the master key, under which what
-    tenants keep is encrypted. Empty: LLMSPELL_MASTER_KEY of the environment; without, nothing is."""
+    tenants keep is encrypted. Empty: LLMSPELL_MASTER_KEY of the environment; without both, nothing
+    is."""
     previous_master_key_file: str = ""
     """File with the master key before, while a rotation wraps data keys again. Empty:
     LLMSPELL_PREVIOUS_MASTER_KEY. A file that is not there is no error."""

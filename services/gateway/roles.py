@@ -8,7 +8,7 @@ from services.common.errors import field_invalid
 
 _READER = frozenset({"self.read", "state.read", "vector.read", "rag.read", "backup.read"})
 _WRITER = _READER | {"state.write", "vector.write", "rag.write", "script.run", "backup.write"}
-_ADMIN = _WRITER | {"vector.admin", "backup.admin"}
+_ADMIN = _WRITER | {"vector.admin", "backup.admin", "vault.admin"}
 
 ROLES = {"reader": _READER, "writer": _WRITER, "admin": _ADMIN}
 DEFAULT_ROLE = "admin"

@@ -31,6 +31,7 @@ OWNERS = {
     "llmspell.v1.RagService": "vector",
     "llmspell.v1.StateService": "state",
     "llmspell.v1.BackupService": "state",
+    "llmspell.v1.VaultService": "state",
 }
 """Which process serves what. Calls flow downhill: gateway → runtime → vector → state."""
 

@@ -258,5 +258,3 @@ def succeeded(record: MasterRecord, key_id: bytes) -> MasterRecord:
 
 def _bound_to(database: str, key: bytes, head: bytes) -> bytes:
     return b"%b\0%b%b" % (database.encode(), head, key)
-
-

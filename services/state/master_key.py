@@ -134,9 +134,7 @@ class MasterKeys:
 NO_MASTER = MasterKeys()
 
 
-def read_master_keys(
-    file: str, previous_file: str, environment: Mapping[str, str]
-) -> MasterKeys:
+def read_master_keys(file: str, previous_file: str, environment: Mapping[str, str]) -> MasterKeys:
     """The master keys from files, or from the environment where no file is named.
 
     Args:

@@ -297,9 +297,7 @@ def _seal_again(txn: Txn, database: str, keys: list[bytes]) -> int:
             value = txn.get(database, key)
         except ServiceError as error:
             damaged += 1
-            _log.error(  # noqa: TRY400  (where it happened says nothing)
-                "a value cannot be read", extra=error.metadata
-            )
+            _log.error("a value cannot be read", extra=error.metadata)
             continue
         if value is not None:
             txn.put(database, key, value)

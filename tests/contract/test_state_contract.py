@@ -7,6 +7,7 @@ from services.state.engine import ENGINES, open_engine
 from services.state.items import Items
 from services.state.step import Keeper
 from tests.contract import state_suite
+from tests.state_engines import sealing_ring
 
 
 @pytest.fixture
@@ -15,8 +16,14 @@ def clock():
 
 
 @pytest.fixture(params=sorted(ENGINES))
-async def engine(request, tmp_path, clock):
-    store = open_engine(request.param, tmp_path / "state", on_fatal=pytest.fail)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=["sealed", "plain"])
+async def engine(request, name, tmp_path, clock):
+    cipher = sealing_ring(clock) if request.param == "sealed" else None
+    store = open_engine(name, tmp_path / "state", on_fatal=pytest.fail, cipher=cipher)
     engine = Items(Keeper(store, clock=clock))
     yield engine
     await engine.close()
@@ -24,7 +31,7 @@ async def engine(request, tmp_path, clock):
 
 @pytest.mark.parametrize("claim", state_suite.CLAIMS, ids=lambda claim: claim.__name__)
 async def test_engine_keeps_the_promise(claim, engine, clock):
-    """Each claim of the suite holds for each engine."""
+    """Each claim of the suite holds for each engine, with encryption and without."""
     await claim(engine, clock)
 
 

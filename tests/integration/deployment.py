@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,11 +85,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def deployed(folder: Path, *arguments: str) -> Iterator[Deployment]:
+def deployed(
+    folder: Path, *arguments: str, variables: Mapping[str, str] | None = None
+) -> Iterator[Deployment]:
     """`llmspell up` in a folder of its own, with the tenants acme and globex."""
     data, profile, port = folder / "data", folder / "profile.toml", free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMSPELL")}
     environment["LLMSPELL_PROFILE"] = str(profile)
+    environment |= variables or {}
     command = [sys.executable, "-m", "services.gateway.cli.main", "up"]
     with (folder / "up.log").open("w") as log:
         process = subprocess.Popen(

@@ -16,6 +16,7 @@ from llmspell.v1 import (
     state_pb2,
     tenant_pb2,
     types_pb2,
+    vault_pb2,
     vector_admin_pb2,
     vector_pb2,
 )
@@ -125,6 +126,8 @@ OPERATOR_ONLY = {
     "TenantService/RevokeApiKey": lambda t: tenant_pb2.RevokeApiKeyRequest(key_id=t),
     "ProcessService/GetProcessStatus": lambda _: None,
     "StateService/PurgeState": lambda _: state_pb2.PurgeStateRequest(),
+    "VaultService/RotateMasterKey": lambda _: vault_pb2.RotateMasterKeyRequest(),
+    "VaultService/GetVaultStatus": lambda _: vault_pb2.GetVaultStatusRequest(),
     "VectorService/PurgeVectors": lambda _: vector_pb2.PurgeVectorsRequest(),
     "VectorAdminService/ConfigureVectorTenant": lambda _: care("ConfigureVectorTenant"),
 }

@@ -22,6 +22,7 @@ from llmspell.v1 import (
     script_pb2,
     state_pb2,
     tenant_pb2,
+    vault_pb2,
     vector_admin_pb2,
     vector_pb2,
 )
@@ -34,6 +35,7 @@ _FILES = (
     script_pb2,
     state_pb2,
     tenant_pb2,
+    vault_pb2,
     vector_admin_pb2,
     vector_pb2,
 )

@@ -40,7 +40,7 @@ def _status(answer: Any) -> VaultStatus:
 def _data_key(message: Any) -> DataKey:
     return DataKey(
         version=message.version,
-        create_time=from_timestamp(message.create_time),
+        create_time=from_timestamp(message, "create_time"),
         master_key_id=message.master_key_id,
         current=message.current,
     )

@@ -8,10 +8,11 @@ from llmspell import _scripts, _tenants
 from llmspell import types as t
 from llmspell._blocking_backups import BackupCalls
 from llmspell._blocking_state import StateCalls
+from llmspell._blocking_vault import VaultCalls
 from llmspell._blocking_vectors import VectorCalls
 
 
-class Client(BackupCalls, StateCalls, VectorCalls):
+class Client(BackupCalls, StateCalls, VaultCalls, VectorCalls):
     """A connection to a gateway, as one caller. Safe to share between threads.
 
     Example:

@@ -31,6 +31,7 @@ from llmspell._state_types import (
     StateChange,
     StateChanges,
 )
+from llmspell._vault_types import DataKey, VaultStatus
 from llmspell._vector_types import (
     Checkpoint,
     Columns,
@@ -63,6 +64,7 @@ __all__ = [
     "Collection",
     "Columns",
     "CreatedKey",
+    "DataKey",
     "DeleteItem",
     "DeletedTenant",
     "Document",
@@ -101,6 +103,7 @@ __all__ = [
     "Tenant",
     "TextSettings",
     "TimeSpan",
+    "VaultStatus",
     "VectorLike",
     "VectorSettings",
     "VectorStats",

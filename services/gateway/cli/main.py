@@ -9,7 +9,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from services.gateway.cli import admin, backups, rag, rpc, script, serve, settings, state, vectors
+from services.gateway.cli import (
+    admin,
+    backups,
+    rag,
+    rpc,
+    script,
+    serve,
+    settings,
+    state,
+    vault,
+    vectors,
+)
 from services.gateway.cli.output import ExitCode, failures
 from services.gateway.cli.target import Target
 
@@ -60,6 +71,7 @@ app.add_typer(rag.app, name="rag")
 app.add_typer(vectors.app, name="vector")
 app.add_typer(state.app, name="state")
 app.add_typer(backups.app, name="backup")
+app.add_typer(vault.app, name="vault")
 app.add_typer(admin.tenants, name="tenant")
 app.add_typer(admin.keys, name="key")
 app.add_typer(rpc.app, name="rpc")

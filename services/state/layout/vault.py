@@ -6,10 +6,10 @@
 | keys | tenant NUL, version of four bytes | master key's id, create time, wrapped data key |
 | meta | `master` | see `MasterRecord` |
 
-A value of a sealed database begins with a byte that says how it is kept: 0, then a checksum of four
-bytes and the value; or 1, then the data key's version, a nonce of twelve bytes, and what AES-256-GCM
-made of the value, its tag last. Database and key are its associated data, so a value that was
-moved under another key, or into another tenant, does not open.
+A value of a sealed database begins with a byte that says how it is kept: 0, then a checksum of
+four bytes and the value; or 1, then the data key's version, a nonce of twelve bytes, and what
+AES-256-GCM made of the value, its tag last. Database and key are its associated data, so a value
+that was moved under another key, or into another tenant, does not open.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ import msgspec
 
 from services.common.view import open_value, seal_value
 
-PLAIN = 0
-SEALED = 1
 ID_BYTES = 8
 NONCE_BYTES = 12
 
-_HEAD = struct.Struct(">BI")
+_HEAD = struct.Struct(">cI")
 _VERSION = struct.Struct(">I")
 _KEY = struct.Struct(f">{ID_BYTES}sQ")
-_NOTHING = b"\0"
+_PLAIN = b"\0"
+_SEALED = b"\1"
 
 
 class DataKey(msgspec.Struct, frozen=True):
@@ -94,12 +93,12 @@ def unpack_data_key(stored: bytes) -> DataKey:
 
 def pack_head(version: int) -> bytes:
     """What a sealed value begins with."""
-    return _HEAD.pack(SEALED, version)
+    return _HEAD.pack(_SEALED, version)
 
 
 def sealed_version(stored: bytes) -> int | None:
     """The data key's version of what is stored; None where it is not sealed."""
-    if not stored.startswith(b"\1") or len(stored) < _HEAD.size:
+    if not stored.startswith(_SEALED) or len(stored) < _HEAD.size:
         return None
     version: int = _HEAD.unpack_from(stored)[1]
     return version
@@ -113,7 +112,7 @@ def sealed_parts(stored: bytes) -> tuple[bytes, bytes, bytes]:
 
 def pack_plain(key: bytes, value: bytes) -> bytes:
     """A value with a checksum."""
-    return _NOTHING + seal_value(key, value)
+    return _PLAIN + seal_value(key, value)
 
 
 def unpack_plain(database: str, key: bytes, stored: bytes) -> bytes:
