@@ -36,7 +36,7 @@ refused("value.a[2].b is a function", JSON.stringify, {a = {1, {b = print}}})
 refused("value is text that is not UTF-8", JSON.stringify, "\xff")
 local loop = {}
 loop.x = {loop}
-refused("value.x[1] contains itself", JSON.stringify, loop)
+refused("value.x[1] contains itself (value.x[1] → value)", JSON.stringify, loop)
 refused('value["a b"]', JSON.stringify, {["a b"] = print})
 local ok, e = pcall(function() JSON.parse("[") end)
 assert(e:find("^json.lua:%d+: JSON.parse"), e)

@@ -56,6 +56,11 @@ refused("ttl must be", State.save, "global", "k", 1, {ttl = 0})
 refused("options must be", State.save, "global", "k", 1, 60)
 refused("value is a function", State.save, "global", "k", print)
 refused("value.a is not a finite number", State.save, "global", "k", {a = 1 / 0})
+local circle = {a = {b = {1, 2}}}
+circle.a.b[3] = circle.a
+local ok, cyclic = pcall(State.save, "global", "k", circle)
+assert(not ok and cyclic.reason == "VALUE_CYCLIC" and cyclic.code == "INVALID_ARGUMENT")
+assert(cyclic.metadata.path == "value.a.b[3] → value.a", cyclic.metadata.path)
 refused("scope must be text", State.save, {}, "k", 1)
 
 return "done"

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, SupportsIndex
 
@@ -41,7 +41,11 @@ def to_value(value: Any, path: str, depth: int = 0) -> Value:
 
 def to_fields(metadata: Mapping[str, Any], path: str) -> dict[str, Value]:
     """A record's or a document's metadata as the contract's map."""
-    return {_text_key(key, path): to_value(metadata[key], f"{path}.{key}") for key in metadata}
+    try:
+        return {_text_key(key, path): to_value(metadata[key], f"{path}.{key}") for key in metadata}
+    except InvalidArgument:
+        refuse_cycle(metadata, path)
+        raise
 
 
 def from_value(value: Value) -> Any:
@@ -72,7 +76,55 @@ def to_payload(value: Any, *, text: bool = False) -> Payload:
     try:
         return Payload(json=json.dumps(value, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
+        refuse_cycle(value, "value")
         raise _invalid("value", f"cannot be written as JSON: {error}") from None
+
+
+def refuse_cycle(value: Any, root: str) -> None:
+    """Say so where a value holds itself, and where it does.
+
+    Raises:
+        InvalidArgument: VALUE_CYCLIC with the path, such as `value.a.b[3] → value.a`.
+    """
+    path = _cycle_in(value, root)
+    if path:
+        raise InvalidArgument(
+            f"{root} contains itself ({path}).",
+            reason="VALUE_CYCLIC",
+            metadata={"field": root, "path": path},
+        )
+
+
+def _cycle_in(value: Any, root: str) -> str:
+    """The first cycle's path, in the order of writing; empty where there is none."""
+    walk = [(root, iter([(root, value)]))]
+    opened: dict[int, str] = {}
+    held: list[int] = []
+    while walk:
+        entry = next(walk[-1][1], None)
+        if entry is None:
+            walk.pop()
+            if held:
+                opened.pop(held.pop())
+            continue
+        path, inner = entry
+        if id(inner) in opened:
+            return f"{path} → {opened[id(inner)]}"
+        if isinstance(inner, Mapping | list | tuple):
+            opened[id(inner)] = path
+            held.append(id(inner))
+            walk.append((path, _inside(inner, path)))
+    return ""
+
+
+def _inside(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            plain = isinstance(key, str) and key.isidentifier()
+            yield f"{path}.{key}" if plain else f"{path}[{key!r}]", inner
+    else:
+        for number, inner in enumerate(value):
+            yield f"{path}[{number}]", inner
 
 
 def from_payload(payload: Payload) -> tuple[Any, Encoding | None]:

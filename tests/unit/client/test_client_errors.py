@@ -36,6 +36,7 @@ NOT_REPEATABLE = {
     "CreateCollection",
     "CreateTenant",
     "IncrementState",
+    "RotateTenantKey",
     "RunScript",
 }
 

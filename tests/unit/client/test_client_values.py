@@ -1,5 +1,6 @@
 """Python values as the contract's, and back."""
 
+import json
 import math
 from array import array
 from datetime import UTC, datetime, timedelta, timezone
@@ -71,7 +72,7 @@ def test_metadata_that_holds_itself_is_refused():
     """A list within itself ends in an error, not in a crash."""
     endless = []
     endless.append(endless)
-    with pytest.raises(InvalidArgument, match="deep"):
+    with pytest.raises(InvalidArgument, match="contains itself"):
         to_fields({"a": endless}, "metadata")
 
 
@@ -165,3 +166,30 @@ def test_duration_mistakes_are_named(seconds):
     """A length that is none is refused with the field's name."""
     with pytest.raises(InvalidArgument, match="ttl_s"):
         to_duration(seconds, "ttl_s")
+
+
+def cyclic():
+    """A value whose inner list leads back to a map further out, beside a value used twice."""
+    twice = [1]
+    a = {"b": [twice, twice, 0]}
+    a["b"].append(a)
+    return {"first": twice, "a": a}
+
+
+def test_a_cycle_is_named():
+    """Where it is and what it leads back to; a value that is only used twice is none."""
+    for make, root in (
+        (to_payload, "value"),
+        (lambda value: to_fields(value, "metadata"), "metadata"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            make(cyclic())
+        assert caught.value.reason == "VALUE_CYCLIC"
+        assert caught.value.metadata["path"] == f"{root}.a.b[3] → {root}.a"
+    alone = []
+    alone.append({"odd key": alone})
+    with pytest.raises(InvalidArgument) as caught:
+        to_payload(alone)
+    assert caught.value.metadata["path"] == "value[0]['odd key'] → value"
+    twice = {"x": 1}
+    assert json.loads(to_payload([twice, twice]).json) == [twice, twice]

@@ -22,7 +22,7 @@ def test_a_reader_changes_nothing():
 @pytest.mark.parametrize("role", ROLES)
 def test_no_role_is_the_operator(role):
     """Tenants, purges and the processes themselves are the operator's alone."""
-    assert not ROLES[role] & {"*", "tenant.admin", "tenant.purge", "process.read"}
+    assert not ROLES[role] & {"*", "tenant.admin", "tenant.purge", "process.read", "vault.operate"}
 
 
 def test_every_permission_of_a_role_is_asked_somewhere():
@@ -32,7 +32,12 @@ def test_every_permission_of_a_role_is_asked_somewhere():
 
 def test_every_permission_is_somebodys():
     """What no role holds is on this short list, on purpose."""
-    assert KNOWN - ROLES["admin"] == {"tenant.admin", "tenant.purge", "process.read"}
+    assert KNOWN - ROLES["admin"] == {
+        "tenant.admin",
+        "tenant.purge",
+        "process.read",
+        "vault.operate",
+    }
 
 
 def test_roles_add_up():

@@ -364,6 +364,6 @@ async def test_a_call_s_arguments_are_limited_in_lua(pool):
     place = "call.args.documents[1].metadata"
     assert messages[0] == f"{place}.a.b is a function, which cannot leave the script."
     assert "the limit is 2093056" in messages[1]
-    assert messages[2] == f"{place}.t contains itself."
+    assert messages[2] == f"{place}.t contains itself ({place}.t → {place})."
     assert messages[3] == f"{place}.x is not a finite number."
     assert (reason, code) == ("FIELD_INVALID", "INVALID_ARGUMENT")

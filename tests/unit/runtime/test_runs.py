@@ -89,7 +89,7 @@ async def test_return_values_become_json(pool, source, expected):
     [
         ("return print", "result is a function, which JSON cannot hold."),
         ("return {a = {b = coroutine.create(print)}}", "result.a.b is a thread"),
-        ("local t = {} t.t = t return t", "result.t contains itself."),
+        ("local t = {} t.t = t return t", "result.t contains itself (result.t → result)."),
         ("return 1, '\\xff'", "result[2] is text that is not UTF-8."),
         ("return {[true] = 1}", "result has a key that is a boolean."),
         ("local t = {} for i = 1, 70 do t = {t} end return t", "is nested deeper than 64."),

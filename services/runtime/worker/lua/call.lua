@@ -38,11 +38,18 @@ function kit.required(field)
   kit.refuse("FIELD_REQUIRED", field, field .. " must be set.")
 end
 
+
+-- Refuses a value for what json.encode or codec.encode said of it.
+function kit.unfit(field, text, cycle)
+  if cycle then kit.refuse("VALUE_CYCLIC", field, text .. ".", {field = field, path = cycle}) end
+  kit.refuse("FIELD_INVALID", field, text .. ".")
+end
+
 -- Sends `args` to `method`, such as "llmspell.v1.StateService/GetState". `tenant` asks to act for
 -- another tenant, which the host allows or refuses. Gives the answer's tree or raises.
 function kit.call(method, args, tenant)
-  local ok, bytes = codec.encode({method = method, tenant = tenant, args = args}, "call")
-  if not ok then kit.refuse("FIELD_INVALID", "args", bytes .. ".") end
+  local ok, bytes, cycle = codec.encode({method = method, tenant = tenant, args = args}, "call")
+  if not ok then kit.unfit("args", bytes, cycle) end
   local status, reply = host("c", bytes)
   if status == NO_ROOM then
     bytes = nil

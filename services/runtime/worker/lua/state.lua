@@ -41,8 +41,8 @@ end
 local function save(scope, key, value, options)
   if value == nil then return delete(scope, key) end
   local text, tenant = scope_of(scope, nil, "global")
-  local ok, document = json.encode(value, "value", true)
-  if not ok then kit.refuse("FIELD_INVALID", "value", document .. ".") end
+  local ok, document, cycle = json.encode(value, "value", true)
+  if not ok then kit.unfit("value", document, cycle) end
   local args = {scope = text, key = key_of(key), value = {json = document}, ttl = ttl_of(options)}
   call(SET, args, tenant)
 end

@@ -26,9 +26,9 @@ function tree.walk(root)
   return setmetatable({root = root, path = {}, depth = 0, nodes = 0, open = {}}, Walk)
 end
 
-local function place(walk)
+local function place(walk, depth)
   local words = {walk.root}
-  for i = 1, walk.depth do
+  for i = 1, depth or walk.depth do
     local key = walk.path[i]
     if type(key) == "string" and find(key, "^[%a_][%w_]*$") then
       words[#words + 1] = "." .. key
@@ -42,8 +42,14 @@ local function place(walk)
 end
 
 -- Errors are wrapped so that `guard` can tell them from running out of memory.
-function Walk:fail(text)
-  error({tree = place(self) .. " " .. text}, 0)
+function Walk:fail(text, cycle)
+  error({tree = place(self) .. " " .. text, cycle = cycle}, 0)
+end
+
+-- A table that is met again inside itself: where, and what it leads back to.
+local function fail_cyclic(walk, depth)
+  local cycle = place(walk) .. " → " .. place(walk, depth)
+  walk:fail("contains itself (" .. cycle .. ")", cycle)
 end
 
 function Walk:count()
@@ -54,11 +60,11 @@ function Walk:count()
 end
 
 function Walk:enter(value)
-  if self.open[value] then self:fail("contains itself") end
+  if self.open[value] then fail_cyclic(self, self.open[value]) end
   if self.depth >= kit.limits.depth then
     self:fail("is nested deeper than " .. kit.limits.depth)
   end
-  self.open[value] = true
+  self.open[value] = self.depth
 end
 
 function Walk:leave(value)
@@ -106,10 +112,11 @@ function tree.keys(walk, value)
   return names, originals
 end
 
--- Runs a codec; gives true and its result, or false and a text. Running out of memory passes on.
+-- Runs a codec; gives true and its result, or false, a text, and where that is the matter the cycle.
+-- Running out of memory passes on.
 function tree.guard(fn, ...)
   local ok, result = pcall(fn, ...)
   if ok then return true, result end
-  if type(result) == "table" and result.tree then return false, result.tree end
+  if type(result) == "table" and result.tree then return false, result.tree, result.cycle end
   error(result, 0)
 end
