@@ -12,7 +12,7 @@ from dataclasses import replace
 from services.common.clock import Clock
 from services.common.expiry import SLICE, ForwardTime
 from services.common.limits import PAGE_BYTES_MAX
-from services.state import rules
+from services.state import numbers, rules
 from services.state.model import (
     Changed,
     Check,
@@ -39,7 +39,7 @@ class MemoryState:
     async def get(self, tenant: str, scope: str, key: str) -> Found:
         """See Items."""
         rules.check_place(tenant, scope)
-        rules.check_key(key)
+        key = rules.normal_key(key)
         return Found(self._alive((tenant, scope, key)), self._revision)
 
     async def list(
@@ -54,8 +54,8 @@ class MemoryState:
     ) -> Page:
         """See Items."""
         rules.check_place(tenant, scope)
-        rules.check_prefix(prefix)
-        rules.check_prefix(after, "after")
+        prefix = rules.normal_prefix(prefix)
+        rules.check_after(after)
         most = rules.page_limit(limit)
         items = sorted(  # code points come in the order of their UTF-8
             (
@@ -83,7 +83,7 @@ class MemoryState:
     ) -> Changed:
         """See Items."""
         rules.check_place(tenant, scope)
-        rules.check_key(key)
+        key = rules.normal_key(key)
         rules.check_value(value)
         rules.check_ttl(ttl_ns)
         if precondition is not None:
@@ -95,7 +95,7 @@ class MemoryState:
     ) -> Changed:
         """See Items."""
         rules.check_place(tenant, scope)
-        rules.check_key(key)
+        key = rules.normal_key(key)
         if precondition is not None:
             rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
         return self._apply(tenant, [Write(scope, key, None)])
@@ -103,18 +103,18 @@ class MemoryState:
     async def increment(self, tenant: str, scope: str, key: str, delta: float) -> Counted:
         """See Items."""
         rules.check_place(tenant, scope)
-        rules.check_key(key)
-        rules.check_delta(delta)
+        key = rules.normal_key(key)
+        numbers.check_delta(delta)
         place = (tenant, scope, key)
         item = self._alive(place)
-        number = rules.add(key, item.value if item else None, delta)
+        number = numbers.add(key, item.value if item else None, delta)
         self._revision += 1
-        self._put(place, rules.number_value(number), item.expire_time_ns if item else None)
+        self._put(place, numbers.number_value(number), item.expire_time_ns if item else None)
         return Counted(number, self._revision)
 
     async def batch(self, tenant: str, checks: Sequence[Check], writes: Sequence[Write]) -> Changed:
         """See Items."""
-        rules.check_batch(tenant, checks, writes)
+        checks, writes = rules.normal_batch(tenant, checks, writes)
         for check in checks:
             item = self._alive((tenant, check.scope, check.key))
             rules.check_precondition(check.key, item, check.precondition)

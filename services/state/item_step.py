@@ -45,7 +45,7 @@ class ItemStep:
         for write in writes:
             place = layout.item_key(tenant, write.scope, write.key)
             if write.value is None:
-                deleted += self._delete(place)
+                deleted += self.delete(place)
             else:
                 ends = None if write.ttl_ns is None else self._now_ns + write.ttl_ns
                 self.put(place, write.value, ends, kind=ChangeKind.SET)
@@ -68,6 +68,15 @@ class ItemStep:
         self._txn.put(ITEMS, place, layout.pack_item(item))
         if expire_time_ns is not None:
             self._txn.put(EXPIRY, layout.expiry_key(expire_time_ns, place), b"")
+
+    def delete(self, place: bytes) -> bool:
+        """Remove an item that is seen; one whose time has come is left to the sweep."""
+        stored = self._stored(place)
+        if not self._seen(stored):
+            return False
+        self._change(ChangeKind.DELETE, place)
+        self._remove(place)
+        return True
 
     def sweep(self, limit: int) -> int:
         """Remove up to `limit` items whose time has come, the earliest first; how many.
@@ -95,15 +104,6 @@ class ItemStep:
             self._step.change(ChangeKind.PURGE, tenant, "", "")
         deleted = sum(self._seen(self._remove(place)) for place in places)
         return Changed(self._step.revision, deleted), len(places) == limit
-
-    def _delete(self, place: bytes) -> bool:
-        """Remove an item that is seen; one whose time has come is left to the sweep."""
-        stored = self._stored(place)
-        if not self._seen(stored):
-            return False
-        self._change(ChangeKind.DELETE, place)
-        self._remove(place)
-        return True
 
     def _remove(self, place: bytes) -> Item | None:
         """Take away what is stored at a place, with its expiry entry."""

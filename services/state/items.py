@@ -6,9 +6,10 @@ carries the revision at which it was true; revisions rise by one with each call 
 something, whoever made it.
 
 An item whose time has come is absent for everyone, swept or not. Every call refuses a tenant or a
-key that is empty (FIELD_REQUIRED), has control characters (FIELD_INVALID) or is too long
-(LIMIT_EXCEEDED), before anything is written. A write whose precondition does not hold raises
-REVISION_MISMATCH with the item's revision, 0 where it is absent, and writes nothing.
+key that is empty (FIELD_REQUIRED), has what no key may have (FIELD_INVALID) or is too long
+(LIMIT_EXCEEDED), before anything is written; keys are kept in Unicode's NFC. A write whose
+precondition does not hold raises REVISION_MISMATCH with the item's revision, 0 where it is absent,
+and writes nothing. A write with `once` is made once: see `requests`.
 
 Reads open a view where they are asked, on the event loop: one takes microseconds, and a page ends
 after `PAGE_BYTES_MAX`. What a write does inside the transaction stands in `item_step`.
@@ -18,12 +19,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from services.common.expiry import SLICE
 from services.common.limits import PAGE_BYTES_MAX
 from services.common.store import View
-from services.state import rules
+from services.state import numbers, rules
 from services.state.item_step import ItemStep, alive_item, ended_entries
 from services.state.layout import ITEMS
 from services.state.layout import items as layout
@@ -34,11 +34,15 @@ from services.state.model import (
     Counted,
     Found,
     Item,
+    Once,
     Page,
     Precondition,
+    Resolved,
     Value,
     Write,
 )
+from services.state.numbers import Number
+from services.state.requests import Requests
 from services.state.step import Keeper, Step
 
 _LOOKED_AT_MAX = 10_000
@@ -53,15 +57,29 @@ class Items:
         self._keeper = keeper
         self._engine = keeper.engine
         self._time = keeper.time
+        self._requests = Requests(keeper)
         self._slice_size = slice_size
 
     async def get(self, tenant: str, scope: str, key: str) -> Found:
         """One item; `Found.item` is None where there is none."""
         rules.check_place(tenant, scope)
-        rules.check_key(key)
+        key = rules.normal_key(key)
         with self._engine.read() as view:
             item = alive_item(view, layout.item_key(tenant, scope, key), self._time.now_ns())
             return Found(item, view.revision())
+
+    async def resolve(self, tenant: str, scopes: Sequence[str], key: str) -> Resolved:
+        """The item of the first of these scopes that has one, as they are at one moment."""
+        for scope in scopes:
+            rules.check_place(tenant, scope)
+        key = rules.normal_key(key)
+        now_ns = self._time.now_ns()
+        with self._engine.read() as view:
+            for scope in scopes:
+                item = alive_item(view, layout.item_key(tenant, scope, key), now_ns)
+                if item is not None:
+                    return Resolved(item, scope, view.revision())
+            return Resolved(None, "", view.revision())
 
     async def list(
         self,
@@ -82,17 +100,21 @@ class Items:
             ServiceError: FIELD_INVALID where `limit` is not positive.
         """
         rules.check_place(tenant, scope)
-        rules.check_prefix(prefix)
-        rules.check_prefix(after, "after")
+        prefix = rules.normal_prefix(prefix)
+        rules.check_after(after)
         begin = layout.item_key(tenant, scope, prefix)
         behind = layout.item_key(tenant, scope, after) if after else b""
         most = rules.page_limit(limit)
         with self._engine.read() as view:
-            items, last = _page(view, begin, behind, limit=most, now_ns=self._time.now_ns())
-            revision = view.revision()
-        if keys_only:
-            items = [replace(item, value=None) for item in items]
-        return Page(items, last, revision)
+            items, last = _page(
+                view,
+                begin,
+                behind,
+                limit=most,
+                now_ns=self._time.now_ns(),
+                values=not keys_only,
+            )
+            return Page(items, last, view.revision())
 
     async def set(
         self,
@@ -103,6 +125,7 @@ class Items:
         *,
         ttl_ns: int | None = None,
         precondition: Precondition | None = None,
+        once: Once | None = None,
     ) -> Changed:
         """Write an item. Its time to live is the given one: without, it loses the one it had.
 
@@ -110,13 +133,20 @@ class Items:
             ServiceError: REVISION_MISMATCH, LIMIT_EXCEEDED (value, ttl), FIELD_INVALID (ttl).
         """
         rules.check_place(tenant, scope)
-        rules.check_key(key)
+        key = rules.normal_key(key)
         rules.check_value(value)
         rules.check_ttl(ttl_ns)
-        return await self._write_one(tenant, Write(scope, key, value, ttl_ns), precondition)
+        write = Write(scope, key, value, ttl_ns)
+        return await self._write_one(tenant, write, precondition, once)
 
     async def delete(
-        self, tenant: str, scope: str, key: str, *, precondition: Precondition | None = None
+        self,
+        tenant: str,
+        scope: str,
+        key: str,
+        *,
+        precondition: Precondition | None = None,
+        once: Once | None = None,
     ) -> Changed:
         """Remove an item. What is not there counts 0 and takes no revision.
 
@@ -124,34 +154,54 @@ class Items:
             ServiceError: REVISION_MISMATCH.
         """
         rules.check_place(tenant, scope)
-        rules.check_key(key)
-        return await self._write_one(tenant, Write(scope, key, None), precondition)
+        key = rules.normal_key(key)
+        return await self._write_one(tenant, Write(scope, key, None), precondition, once)
 
-    async def increment(self, tenant: str, scope: str, key: str, delta: float) -> Counted:
+    async def increment(
+        self,
+        tenant: str,
+        scope: str,
+        key: str,
+        delta: Number,
+        *,
+        precondition: Precondition | None = None,
+        once: Once | None = None,
+    ) -> Counted:
         """Add to a JSON number; an absent item counts as 0. The time to live is kept.
 
-        An int plus an int is an int of 64 bits; a float on either side makes a float.
+        An int plus an int is an int of 64 bits; a Decimal makes a decimal, without loss; otherwise
+        a float on either side makes a float.
 
         Raises:
             ServiceError: VALUE_NOT_NUMBER where the item is something else or the sum leaves its
-                range, FIELD_INVALID where `delta` is not finite or has more than 64 bits.
+                range, FIELD_INVALID where `delta` is not finite or has more than 64 bits,
+                REVISION_MISMATCH.
         """
         rules.check_place(tenant, scope)
-        rules.check_key(key)
-        rules.check_delta(delta)
+        key = rules.normal_key(key)
+        numbers.check_delta(delta)
         place = layout.item_key(tenant, scope, key)
 
         def operation(step: Step) -> Counted:
             items = ItemStep(step)
             item = items.alive(place)
-            number = rules.add(key, item.value if item else None, delta)
+            if precondition is not None:
+                rules.check_precondition(key, item, precondition)
+            number = numbers.add(key, item.value if item else None, delta)
             ends = item.expire_time_ns if item else None
-            items.put(place, rules.number_value(number), ends, kind=ChangeKind.INCREMENT)
+            items.put(place, numbers.number_value(number), ends, kind=ChangeKind.INCREMENT)
             return Counted(number, step.revision)
 
-        return await self._keeper.step(operation, grows=True)
+        return await self._requests.step(tenant, once, Counted, operation, grows=True)
 
-    async def batch(self, tenant: str, checks: Sequence[Check], writes: Sequence[Write]) -> Changed:
+    async def batch(
+        self,
+        tenant: str,
+        checks: Sequence[Check],
+        writes: Sequence[Write],
+        *,
+        once: Once | None = None,
+    ) -> Changed:
         """Writes in order, all of them at one revision, or none.
 
         All checks are made before the first write. Of two writes to one key the last one stays. A
@@ -161,8 +211,11 @@ class Items:
             ServiceError: REVISION_MISMATCH for the first check that fails, FIELD_REQUIRED where
                 there is neither check nor write, LIMIT_EXCEEDED.
         """
-        rules.check_batch(tenant, checks, writes)
-        return await self._keeper.step(
+        checks, writes = rules.normal_batch(tenant, checks, writes)
+        return await self._requests.step(
+            tenant,
+            once,
+            Changed,
             lambda step: ItemStep(step).run(tenant, checks, writes),
             grows=any(write.value is not None for write in writes),
         )
@@ -208,16 +261,20 @@ class Items:
         await asyncio.to_thread(self._engine.close)
 
     async def _write_one(
-        self, tenant: str, write: Write, precondition: Precondition | None
+        self, tenant: str, write: Write, precondition: Precondition | None, once: Once | None
     ) -> Changed:
         checks = [Check(write.scope, write.key, precondition)] if precondition else []
-        return await self._keeper.step(
-            lambda step: ItemStep(step).run(tenant, checks, [write]), grows=write.value is not None
+        return await self._requests.step(
+            tenant,
+            once,
+            Changed,
+            lambda step: ItemStep(step).run(tenant, checks, [write]),
+            grows=write.value is not None,
         )
 
 
 def _page(
-    view: View, begin: bytes, behind: bytes, *, limit: int, now_ns: int
+    view: View, begin: bytes, behind: bytes, *, limit: int, now_ns: int, values: bool
 ) -> tuple[list[Item], str | None]:
     """Items that are seen, and the last key looked at where there may be more."""
     items: list[Item] = []
@@ -227,8 +284,8 @@ def _page(
         if len(items) == limit or size > PAGE_BYTES_MAX or number == _LOOKED_AT_MAX:
             return items, last
         last = layout.split_item_key(place)[2]
+        if layout.ends_ns(stored) > now_ns:
+            items.append(layout.unpack_item(last, stored, values=values))
+            size += layout.plain_bytes(stored) if values else 0
         size += len(stored)
-        item = layout.unpack_item(last, stored)
-        if item.alive_at(now_ns):
-            items.append(item)
     return items, None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum, IntEnum, auto
 
 
@@ -70,6 +71,24 @@ class Precondition:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """Where an item is."""
+
+    scope: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """How a write that was made already is known again."""
+
+    request_id: str
+    """The caller's name for it."""
+    digest: bytes
+    """Of all that it asks for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A condition on one item."""
 
@@ -99,6 +118,26 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """An item, or its absence, and the scope where it was found."""
+
+    item: Item | None
+    scope: str
+    """Empty where there is none."""
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """How many items were copied, moved or cleared."""
+
+    count: int
+    revision: int
+    more: bool = False
+    """Whether some are left, because they were too many for one call."""
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """What a write did."""
 
@@ -111,7 +150,7 @@ class Changed:
 class Counted:
     """An item's number after an increment."""
 
-    number: int | float
+    number: int | float | Decimal
     revision: int
 
 

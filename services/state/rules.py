@@ -1,21 +1,21 @@
-"""What holds in every state engine: names, limits, preconditions, and how a number grows.
+"""What holds in every state engine: names, limits and preconditions.
 
 Pure functions, asked by each engine before it touches its data, so that all refuse alike.
 """
 
 from __future__ import annotations
 
-import math
 import re
+import unicodedata
 from collections.abc import Sequence
-
-import msgspec
+from dataclasses import replace
 
 from services.common.errors import Reason, ServiceError, field_invalid, limit_exceeded, required
 from services.common.limits import (
     BATCH_BYTES_MAX,
     BATCH_OPERATIONS_MAX,
     PAGE_SIZE_MAX,
+    REQUEST_ID_BYTES_MAX,
     SCOPE_BYTES_MAX,
     STATE_KEY_BYTES_MAX,
     STATE_VALUE_BYTES_MAX,
@@ -25,7 +25,6 @@ from services.common.limits import (
 from services.state.model import (
     Check,
     Condition,
-    Encoding,
     Item,
     Precondition,
     Value,
@@ -33,8 +32,8 @@ from services.state.model import (
 )
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_INT64_MIN = -(2**63)
-_INT64_MAX = 2**63 - 1
+_KEY_HAS_NOT = ("..", "\\", "//")
+_KEY_BEGINS_NOT = ("__", "$$")
 _SECOND_NS = 10**9
 
 
@@ -44,15 +43,42 @@ def check_place(tenant: str, scope: str) -> None:
     _check_name("scope", scope, SCOPE_BYTES_MAX)
 
 
-def check_key(key: str, field: str = "key") -> None:
-    """Refuse a key: 1 to 256 bytes of UTF-8 without control characters."""
+def normal_key(key: str, field: str = "key") -> str:
+    """A key in the form in which it is kept, Unicode's NFC.
+
+    Raises:
+        ServiceError: where it is empty, has more than 256 bytes of UTF-8 or control characters,
+            contains `..`, `//` or a backslash, or begins with `__` or `$$`.
+    """
+    key = unicodedata.normalize("NFC", key)
     _check_name(field, key, STATE_KEY_BYTES_MAX)
+    for part in _KEY_HAS_NOT:
+        if part in key:
+            raise field_invalid(field, f"must not contain {part}")
+    for part in _KEY_BEGINS_NOT:
+        if key.startswith(part):
+            raise field_invalid(field, f"must not begin with {part}")
+    return key
 
 
-def check_prefix(prefix: str, field: str = "prefix") -> None:
-    """Refuse what no key can begin with; empty is fine."""
-    if prefix:
-        _check_name(field, prefix, STATE_KEY_BYTES_MAX)
+def normal_prefix(prefix: str, field: str = "prefix") -> str:
+    """What keys begin with, in the form in which they are kept; empty is fine.
+
+    Raises:
+        ServiceError: where no key can begin so.
+    """
+    return normal_key(prefix, field) if prefix else ""
+
+
+def check_after(after: str) -> None:
+    """Refuse a cursor that cannot have been a key."""
+    if after:
+        _check_name("after", after, STATE_KEY_BYTES_MAX)
+
+
+def check_request_id(request_id: str) -> None:
+    """Refuse a request id: 1 to 64 bytes of UTF-8 without control characters."""
+    _check_name("request_id", request_id, REQUEST_ID_BYTES_MAX)
 
 
 def check_value(value: Value, field: str = "value") -> None:
@@ -79,21 +105,36 @@ def check_batch_length(count: int) -> None:
         raise limit_exceeded("checks and writes", count, BATCH_OPERATIONS_MAX)
 
 
-def check_batch(tenant: str, checks: Sequence[Check], writes: Sequence[Write]) -> None:
-    """Refuse a batch that is empty, too long, too large, or has a bad part; parts are named."""
+def normal_batch(
+    tenant: str, checks: Sequence[Check], writes: Sequence[Write]
+) -> tuple[Sequence[Check], Sequence[Write]]:
+    """A batch with its keys in the form in which they are kept.
+
+    Raises:
+        ServiceError: where it is empty, too long, too large, or has a bad part, which is named.
+    """
     check_batch_length(len(checks) + len(writes))
-    for number, check in enumerate(checks):
-        check_place(tenant, check.scope)
-        check_key(check.key, f"checks[{number}].key")
-    for number, write in enumerate(writes):
-        check_place(tenant, write.scope)
-        check_key(write.key, f"writes[{number}].key")
-        check_ttl(write.ttl_ns, f"writes[{number}].ttl")
-        if write.value is not None:
-            check_value(write.value, f"writes[{number}].set")
     size = sum(len(write.value.content) for write in writes if write.value is not None)
     if size > BATCH_BYTES_MAX:
         raise limit_exceeded("writes", size, BATCH_BYTES_MAX, "bytes")
+    return (
+        [_normal_check(tenant, check, number) for number, check in enumerate(checks)],
+        [_normal_write(tenant, write, number) for number, write in enumerate(writes)],
+    )
+
+
+def _normal_check(tenant: str, check: Check, number: int) -> Check:
+    check_place(tenant, check.scope)
+    return replace(check, key=normal_key(check.key, f"checks[{number}].key"))
+
+
+def _normal_write(tenant: str, write: Write, number: int) -> Write:
+    check_place(tenant, write.scope)
+    key = normal_key(write.key, f"writes[{number}].key")
+    check_ttl(write.ttl_ns, f"writes[{number}].ttl")
+    if write.value is not None:
+        check_value(write.value, f"writes[{number}].set")
+    return replace(write, key=key)
 
 
 def page_limit(limit: int) -> int:
@@ -126,54 +167,6 @@ def check_precondition(key: str, item: Item | None, precondition: Precondition) 
             key=key,
             revision=revision,
         )
-
-
-def check_delta(delta: float) -> None:
-    """Refuse to add what is not finite, or has more than 64 bits."""
-    if isinstance(delta, float):
-        if not math.isfinite(delta):
-            raise field_invalid("delta", "must be finite")
-    elif not _INT64_MIN <= delta <= _INT64_MAX:
-        raise field_invalid("delta", "must fit into 64 bits")
-
-
-def add(key: str, value: Value | None, delta: float) -> int | float:
-    """An item's number plus `delta`; an absent one counts as 0.
-
-    Raises:
-        ServiceError: VALUE_NOT_NUMBER.
-    """
-    number: int | float = 0 if value is None else _number(key, value)
-    total = number + delta
-    if isinstance(total, int):
-        if not _INT64_MIN <= total <= _INT64_MAX:
-            raise _not_number(key, "the sum leaves the range of 64 bits")
-    elif not math.isfinite(total):
-        raise _not_number(key, "the sum leaves the range of a double")
-    return total
-
-
-def number_value(number: float) -> Value:
-    """A number as an item holds it."""
-    return Value(Encoding.JSON, msgspec.json.encode(number))
-
-
-def _number(key: str, value: Value) -> int | float:
-    if value.encoding is not Encoding.JSON:
-        raise _not_number(key, "the item is not JSON")
-    try:
-        number = msgspec.json.decode(value.content)
-    except (msgspec.DecodeError, RecursionError):
-        raise _not_number(key, "the item is not a number") from None
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise _not_number(key, "the item is not a number")
-    if isinstance(number, int) and not _INT64_MIN <= number <= _INT64_MAX:
-        raise _not_number(key, "the item has more than 64 bits")
-    return number
-
-
-def _not_number(key: str, why: str) -> ServiceError:
-    return ServiceError(Reason.VALUE_NOT_NUMBER, f"{key!r} cannot be added to: {why}.", key=key)
 
 
 def _check_name(field: str, text: str, bytes_max: int) -> None:

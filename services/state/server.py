@@ -23,15 +23,13 @@ from services.state.backup.folder import BackupFolder
 from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
 from services.state.engine import open_engine
-from services.state.items import Items
 from services.state.keyring import Keyring
 from services.state.master_key import MasterKeys, read_master_keys
 from services.state.servicers.backup import BackupServicer
-from services.state.servicers.state import StateServicer
+from services.state.servicers.state import StateParts, StateServicer
 from services.state.servicers.vault import VaultServicer
 from services.state.step import Keeper
 from services.state.vault import Vault
-from services.state.watch import Watches
 
 STATE_SERVICE = "llmspell.v1.StateService"
 BACKUP_SERVICE = "llmspell.v1.BackupService"
@@ -47,15 +45,13 @@ async def build(settings: Settings) -> Parts:
     key = read_key(Path(settings.deployment.context_key_file))
     ring = _keyring(mine, clock)
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
-    items, watches = Items(keeper), Watches(keeper)
+    parts = StateParts.over(keeper)
     backups = _backups(mine, keeper)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
 
     def register(server: grpc.aio.Server) -> None:
         tokens = PageTokens(derive_key(key, "state pages"))
-        state = StateServicer(
-            items, watches, tokens, purges=(backups.purge,), destroy_keys=vault.destroy
-        )
+        state = StateServicer(parts, tokens, purges=(backups.purge,), destroy_keys=vault.destroy)
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
         backup = BackupServicer(backups, PageTokens(derive_key(key, "backup pages")))
         backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
@@ -65,7 +61,7 @@ async def build(settings: Settings) -> Parts:
 
     async def close() -> None:
         await backups.close()
-        await items.close()
+        await parts.items.close()
 
     return Parts(
         listen=mine.listen,
@@ -79,9 +75,10 @@ async def build(settings: Settings) -> Parts:
         services=(STATE_SERVICE, BACKUP_SERVICE, VAULT_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
         background=(
-            lambda: sweep_forever(items, mine.sweep_interval_s),
+            lambda: sweep_forever(parts.items, mine.sweep_interval_s),
             lambda: sweep_forever(vault, mine.sweep_interval_s),
-            watches.run,
+            lambda: sweep_forever(parts.requests, mine.sweep_interval_s),
+            parts.watches.run,
             lambda: backups.care(mine.backup_sweep_s),
         ),
         close=close,

@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.common.errors import Reason, ServiceError
 from services.common.limits import (
@@ -123,7 +123,7 @@ class Watches:
                 process has too many, SERVICE_UNAVAILABLE once the process ends.
         """
         rules.check_place(tenant, selection.scope or "global")
-        rules.check_prefix(selection.prefix)
+        selection = replace(selection, prefix=rules.normal_prefix(selection.prefix))
         with self._line(tenant, caller) as line:
             place = self._begin(tenant, after)
             yield Advance((), place.revision)

@@ -62,6 +62,7 @@ def requests_for(name: str):
     present = state_pb2.Precondition(present=True)
     check = state_pb2.StateCheck(scope="session:s", key=name, precondition=present)
     where = {"scope": "session:s", "collection_id": name}
+    source = {"source_scope": "session:s", "source_key": name}
     record = vector_pb2.VectorRecord(record_id="r1", vector=VECTOR)
     source = f'return {{State.load("session:s", "{name}"), #RAG.search("x", {{k=1}}).results}}'
     return {
@@ -82,6 +83,16 @@ def requests_for(name: str):
         "BackupService/RestoreBackup": backup("RestoreBackup", backup_id=name),
         "BackupService/GetBackupUsage": backup("GetBackupUsage"),
         "BackupService/CleanUpBackups": backup("CleanUpBackups"),
+        "StateService/ResolveState": state("ResolveState", session_id="s", key=name),
+        "StateService/CopyState": state("CopyState", key="copy", **source),
+        "StateService/MoveState": state("MoveState", key="moved", **source),
+        "StateService/CopyStateScope": state(
+            "CopyStateScope", source_scope="session:s", scope="user:copy", prefix=name
+        ),
+        "StateService/MoveStateScope": state(
+            "MoveStateScope", source_scope="session:s", scope="user:moved", prefix=name
+        ),
+        "StateService/ClearState": state("ClearState", scope="session:s", prefix=name),
         "VectorService/CreateCollection": vector("CreateCollection", dimension=3, **where),
         "VectorService/GetCollection": vector("GetCollection", **where),
         "VectorService/ListCollections": vector("ListCollections", scope="session:x"),

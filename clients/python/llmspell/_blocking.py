@@ -19,6 +19,7 @@ from llmspell._contract import (
     method_of,
     method_of_kind,
     next_page,
+    numbered,
     watched,
 )
 from llmspell.errors import NotFound, from_rpc
@@ -105,7 +106,7 @@ class BlockingCaller:
         )
         try:
             answer = send(
-                call.request,
+                numbered(method, call.request),
                 timeout=call.timeout_s or self._connection.timeout_s,
                 metadata=self._connection.metadata(),
             )

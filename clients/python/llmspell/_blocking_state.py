@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator
-from typing import Any
+from decimal import Decimal
+from typing import Any, overload
 
 from llmspell import _state
 from llmspell import types as t
@@ -64,9 +65,28 @@ class StateCalls(BlockingCaller):
         """Remove one item; whether it was there."""
         return self._unary(_state.delete_state(key, scope, if_revision=if_revision))
 
-    def increment_state(self, key: str, by: float = 1, *, scope: str = "global") -> int | float:
-        """Add to a number, where none counts as 0; the sum."""
-        return self._unary(_state.increment_state(key, by, scope))
+    @overload
+    def increment_state(
+        self, key: str, by: Decimal, *, scope: str = "global", if_revision: int | None = None
+    ) -> Decimal: ...
+
+    @overload
+    def increment_state(
+        self, key: str, by: float = 1, *, scope: str = "global", if_revision: int | None = None
+    ) -> int | float: ...
+
+    def increment_state(
+        self,
+        key: str,
+        by: float | Decimal = 1,
+        *,
+        scope: str = "global",
+        if_revision: int | None = None,
+    ) -> int | float | Decimal:
+        """Add to a number, where none counts as 0; the sum. Decimals are added without loss."""
+        call = _state.increment_state(key, by, scope, if_revision=if_revision)
+        total: int | float | Decimal = self._unary(call)
+        return total
 
     def list_state(
         self, prefix: str = "", *, scope: str = "global", keys_only: bool = False
@@ -77,6 +97,99 @@ class StateCalls(BlockingCaller):
     def batch(self, operations: Iterable[t.CheckItem | t.SetItem | t.DeleteItem]) -> t.BatchResult:
         """Checks and writes, all or nothing; at most 256."""
         return self._unary(_state.batch(operations))
+
+    def resolve_state(
+        self, key: str, *, component: str = "", workflow_id: str = "", session_id: str = ""
+    ) -> t.ResolvedItem | None:
+        """The item of the nearest scope that has one; None where none has.
+
+        Args:
+            key: Its key.
+            component: Looked at first: a scope such as `agent:writer`.
+            workflow_id: Then this workflow's.
+            session_id: Then this session's; last `global`.
+        """
+        call = _state.resolve_state(
+            key, component=component, workflow_id=workflow_id, session_id=session_id
+        )
+        try:
+            return self._unary(call)
+        except NotFound as error:
+            if error.reason != "ITEM_NOT_FOUND":
+                raise
+            return None
+
+    def copy_state(
+        self,
+        source_key: str,
+        key: str,
+        *,
+        source_scope: str = "global",
+        scope: str = "global",
+        if_absent: bool = False,
+    ) -> int:
+        """Copy an item, with its end, over what is at the other place; its revision there.
+
+        Raises:
+            NotFound: ITEM_NOT_FOUND.
+            Conflict: REVISION_MISMATCH where `if_absent` and there is an item already.
+        """
+        places = _state.Place(source_key, source_scope), _state.Place(key, scope)
+        return self._unary(_state.copy_state(*places, move=False, if_absent=if_absent))
+
+    def move_state(
+        self,
+        source_key: str,
+        key: str,
+        *,
+        source_scope: str = "global",
+        scope: str = "global",
+        if_absent: bool = False,
+    ) -> int:
+        """Like `copy_state`, and removes the item where it was."""
+        places = _state.Place(source_key, source_scope), _state.Place(key, scope)
+        return self._unary(_state.copy_state(*places, move=True, if_absent=if_absent))
+
+    def copy_state_scope(
+        self, source_scope: str, scope: str, *, prefix: str = "", if_absent: bool = False
+    ) -> int:
+        """Copy a scope's items into another one, all or none; how many.
+
+        Raises:
+            InvalidArgument: LIMIT_EXCEEDED where there are more than 10 000, or 64 MiB.
+            Conflict: REVISION_MISMATCH where `if_absent` and one of them is there already.
+        """
+        call = _state.copy_state_scope(
+            source_scope, scope, prefix=prefix, move=False, if_absent=if_absent
+        )
+        return self._unary(call)
+
+    def move_state_scope(
+        self, source_scope: str, scope: str, *, prefix: str = "", if_absent: bool = False
+    ) -> int:
+        """Like `copy_state_scope`, and removes the items where they were."""
+        call = _state.copy_state_scope(
+            source_scope, scope, prefix=prefix, move=True, if_absent=if_absent
+        )
+        return self._unary(call)
+
+    def clear_state(
+        self, prefix: str = "", *, scope: str = "global", in_parts: bool = False
+    ) -> int:
+        """Remove a scope's items, or those under a prefix; how many.
+
+        Args:
+            prefix: Only keys that begin with this.
+            scope: Of this scope.
+            in_parts: Go on, call after call, where there are more than 10 000. Without, they go
+                all or none, and so many are refused with LIMIT_EXCEEDED.
+        """
+        total = 0
+        while True:
+            count, more = self._unary(_state.clear_state(prefix, scope, in_parts=in_parts))
+            total += count
+            if not more:
+                return total
 
     def watch_state(
         self,

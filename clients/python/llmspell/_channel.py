@@ -113,7 +113,8 @@ def open_aio_channel(address: str) -> grpc.aio.Channel:
 def service_config() -> str:
     """GRPC's service config: which methods it may repeat, when, and how often.
 
-    Only what the contract marks as repeatable, and only where the service was not reached.
+    Only what the contract marks as repeatable, and what is done once by its request id; and only
+    where no answer came.
     """
     names = [
         {"service": method.service, "method": method.name}

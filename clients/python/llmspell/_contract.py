@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -53,7 +54,9 @@ class Method:
     response: type[Message]
     """The answer's message class."""
     repeatable: bool
-    """Whether doing it twice is the same as doing it once."""
+    """Whether doing it twice is the same as doing it once, by itself or by its request id."""
+    numbered: bool
+    """Whether its requests have an id under which they are done once."""
 
     @property
     def path(self) -> str:
@@ -105,6 +108,13 @@ def method_of_kind(kind: type[Message]) -> Method:
     return METHODS[kind.DESCRIPTOR.full_name]
 
 
+def numbered(method: Method, request: Any) -> Any:
+    """The request, with an id of its own where its method takes one and the caller gave none."""
+    if method.numbered and not request.request_id:
+        request.request_id = uuid4().hex
+    return request
+
+
 def watched(requests: Iterator[Any], broken: list[BaseException]) -> Iterator[Any]:
     """The requests; where making one fails, that is noted, since gRPC would swallow it."""
     try:
@@ -130,11 +140,13 @@ def _methods() -> Iterator[tuple[str, Method]]:
 
 
 def _method(service: str, descriptor: MethodDescriptor) -> Method:
+    numbered = "request_id" in descriptor.input_type.fields_by_name
     return Method(
         service=service,
         name=descriptor.name,
         response=GetMessageClass(descriptor.output_type),
-        repeatable=descriptor.GetOptions().idempotency_level in _REPEATABLE,
+        repeatable=numbered or descriptor.GetOptions().idempotency_level in _REPEATABLE,
+        numbered=numbered,
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 from llmspell._contract import Call, Page
 from llmspell._values import (
@@ -18,11 +21,21 @@ from llmspell.types import (
     CheckItem,
     DeleteItem,
     Item,
+    ResolvedItem,
     SetItem,
     StateChange,
     StateChanges,
 )
 from llmspell.v1 import state_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item is."""
+
+    key: str
+    scope: str
+
 
 _INT64 = range(-(2**63), 2**63)
 _KINDS: dict[int, ChangeKind] = {
@@ -66,10 +79,15 @@ def delete_state(key: str, scope: str, *, if_revision: int | None) -> Call[bool]
     return Call(request, lambda answer: answer.deleted_count > 0)
 
 
-def increment_state(key: str, delta: float, scope: str) -> Call[int | float]:
-    """Add to a number; the sum."""
-    request = pb.IncrementStateRequest(scope=scope, key=key)
-    if isinstance(delta, int):
+def increment_state(
+    key: str, delta: float | Decimal, scope: str, *, if_revision: int | None
+) -> Call[Any]:
+    """Add to a number; the sum, a Decimal where one was added."""
+    precondition = _precondition({"if_revision": if_revision})
+    request = pb.IncrementStateRequest(scope=scope, key=key, precondition=precondition)
+    if isinstance(delta, Decimal):
+        request.decimal_delta = str(delta)
+    elif isinstance(delta, int):
         if delta not in _INT64:
             raise InvalidArgument("delta must fit into 64 bits.", metadata={"field": "delta"})
         request.int_delta = delta
@@ -93,6 +111,41 @@ def batch(operations: Iterable[CheckItem | SetItem | DeleteItem]) -> Call[BatchR
         else:
             request.writes.append(_write(operation))
     return Call(request, _batch_result)
+
+
+def resolve_state(
+    key: str, *, component: str, workflow_id: str, session_id: str
+) -> Call[ResolvedItem]:
+    """The item of the nearest scope that has one."""
+    request = pb.ResolveStateRequest(
+        component=component, workflow_id=workflow_id, session_id=session_id, key=key
+    )
+    return Call(request, lambda answer: ResolvedItem(_item(answer.item), answer.scope))
+
+
+def copy_state(source: Place, target: Place, *, move: bool, if_absent: bool) -> Call[int]:
+    """Copy or move one item; its new revision."""
+    request = pb.MoveStateRequest() if move else pb.CopyStateRequest()
+    request.source_scope, request.source_key = source.scope, source.key
+    request.scope, request.key = target.scope, target.key
+    request.precondition.CopyFrom(_precondition({"if_absent": if_absent}) or pb.Precondition())
+    return Call(request, _revision)
+
+
+def copy_state_scope(
+    source: str, target: str, *, prefix: str, move: bool, if_absent: bool
+) -> Call[int]:
+    """Copy or move a scope's items; how many."""
+    request = pb.MoveStateScopeRequest() if move else pb.CopyStateScopeRequest()
+    request.source_scope, request.scope, request.prefix = source, target, prefix
+    request.precondition.CopyFrom(_precondition({"if_absent": if_absent}) or pb.Precondition())
+    return Call(request, lambda answer: answer.moved_count if move else answer.copied_count)
+
+
+def clear_state(prefix: str, scope: str, *, in_parts: bool) -> Call[tuple[int, bool]]:
+    """Remove a scope's items; how many, and whether some are left."""
+    request = pb.ClearStateRequest(scope=scope, prefix=prefix, in_parts=in_parts)
+    return Call(request, lambda answer: (answer.deleted_count, answer.more))
 
 
 class Watch:
@@ -201,11 +254,13 @@ def _change(change: pb.StateChange) -> StateChange:
     )
 
 
-def _revision(answer: pb.SetStateResponse) -> int:
-    return answer.revision
+def _revision(answer: Any) -> int:
+    return int(answer.revision)
 
 
-def _sum(answer: pb.IncrementStateResponse) -> int | float:
+def _sum(answer: pb.IncrementStateResponse) -> int | float | Decimal:
+    if answer.WhichOneof("value") == "decimal_value":
+        return Decimal(answer.decimal_value)
     if answer.WhichOneof("value") == "double_value":
         return answer.double_value
     return answer.int_value

@@ -96,3 +96,12 @@ class StateChanges:
     """In the order in which they happened."""
     revision: int
     """Watch on after this one, and nothing is missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedItem:
+    """An item, and where it was found."""
+
+    item: Item
+    scope: str
+    """The nearest that has it."""

@@ -16,14 +16,25 @@ CHANGES = "changes"
 TENANTS = "tenants"
 RESTORES = "restores"
 KEYS = "keys"
+REQUESTS = "requests"
+REQUEST_TIMES = "request_times"
 
-DATABASES = (ITEMS, EXPIRY, CHANGES, TENANTS, RESTORES, KEYS)
+DATABASES = (
+    ITEMS,
+    EXPIRY,
+    CHANGES,
+    TENANTS,
+    RESTORES,
+    KEYS,
+    REQUESTS,
+    REQUEST_TIMES,
+)
 
-SEALED = frozenset({ITEMS})
+SEALED = frozenset({ITEMS, REQUESTS})
 """Databases with content: their keys begin with the tenant, their values are sealed with its data
 key where there is a master key."""
 
-INDEXES = frozenset({EXPIRY, CHANGES, TENANTS, RESTORES, KEYS})
+INDEXES = frozenset({EXPIRY, CHANGES, TENANTS, RESTORES, KEYS, REQUEST_TIMES})
 """Databases with names, numbers and wrapped keys, which have a checksum only. Each database is
 either sealed or one of these."""
 

@@ -10,15 +10,23 @@
 An expiry entry exists exactly where an item with that expire time does. Each call that changes
 something takes a revision, and leaves at least one change record of it, in the same transaction.
 The longest key has 441 bytes; LMDB allows 511.
+
+A value of 1 KiB and more is kept as an lz4 block where that saves an eighth of it. Its length
+stands before the block, and is checked before anything is unpacked.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
+import lz4.block
+
+from services.common.errors import Reason, ServiceError
+from services.common.limits import STATE_VALUE_BYTES_MAX
 from services.state.layout import EXPIRY, tenant_prefix
 from services.state.model import Encoding, Item, Value
 
@@ -27,6 +35,14 @@ _HEADER = struct.Struct(">BQQQQ")
 _MOMENT = struct.Struct(">Q")
 _CHANGE_KEY = struct.Struct(">QI")
 _KEPT = struct.Struct(">QQ")
+_LENGTH = struct.Struct(">I")
+_ENDS = struct.Struct(">Q")
+_ENDS_AT = _HEADER.size - _ENDS.size
+_PACKED = 0x80
+"""In the byte of the encoding: the value is a block of lz4."""
+_PACKED_FROM_BYTES = 1024
+_SAVED_SHARE = 8
+"""A packed value is kept where it saves one in so many bytes."""
 
 
 class ChangeKind(IntEnum):
@@ -72,27 +88,79 @@ def pack_item(item: Item) -> bytes:
     assert item.value is not None, "an item is stored with its value"
     assert item.revision > 0, "a stored item has a revision"
     expire_time_ns = _NEVER if item.expire_time_ns is None else item.expire_time_ns
+    packed, content = _pack_content(item.value.content)
     header = _HEADER.pack(
-        item.value.encoding,
+        item.value.encoding | packed,
         item.revision,
         item.create_time_ns,
         item.update_time_ns,
         expire_time_ns,
     )
-    return header + item.value.content
+    return header + content
 
 
-def unpack_item(key: str, stored: bytes) -> Item:
-    """An item from its value."""
+def unpack_item(key: str, stored: bytes, *, values: bool = True) -> Item:
+    """An item from its value in `items`; `values`: with its own.
+
+    Raises:
+        ServiceError: RECORD_CORRUPT where a packed value is not what it says.
+    """
     encoding, revision, create_time_ns, update_time_ns, expire_time_ns = _HEADER.unpack_from(stored)
     return Item(
         key=key,
-        value=Value(Encoding(encoding), stored[_HEADER.size :]),
+        value=_unpack_value(encoding, key, stored) if values else None,
         revision=revision,
         create_time_ns=create_time_ns,
         update_time_ns=update_time_ns,
         expire_time_ns=None if expire_time_ns == _NEVER else expire_time_ns,
     )
+
+
+def ends_ns(stored: bytes) -> int:
+    """When an item ends, from its value in `items`; without end a moment that never comes."""
+    ends: int = _ENDS.unpack_from(stored, _ENDS_AT)[0]
+    return ends
+
+
+def plain_bytes(stored: bytes) -> int:
+    """How many bytes an item's value has, from its value in `items`."""
+    if stored[0] & _PACKED:
+        length: int = _LENGTH.unpack_from(stored, _HEADER.size)[0]
+        return length
+    return len(stored) - _HEADER.size
+
+
+def _pack_content(content: bytes) -> tuple[int, bytes]:
+    """The flag of a packed value, and its bytes, where packing pays."""
+    length = len(content)
+    if length >= _PACKED_FROM_BYTES:
+        block = lz4.block.compress(content, store_size=False)
+        if len(block) + _LENGTH.size <= length - length // _SAVED_SHARE:
+            return _PACKED, _LENGTH.pack(length) + block
+    return 0, content
+
+
+def _unpack_value(encoding: int, key: str, stored: bytes) -> Value:
+    content = stored[_HEADER.size :]
+    if encoding & _PACKED:
+        content = _unpack_content(key, content)
+    return Value(Encoding(encoding & ~_PACKED), content)
+
+
+def _unpack_content(key: str, packed: bytes) -> bytes:
+    length = _LENGTH.unpack_from(packed)[0] if len(packed) >= _LENGTH.size else 0
+    content = b""
+    if 0 < length <= STATE_VALUE_BYTES_MAX:
+        with suppress(lz4.block.LZ4BlockError):
+            content = lz4.block.decompress(packed[_LENGTH.size :], uncompressed_size=length)
+    if not content or len(content) != length:
+        raise ServiceError(
+            Reason.RECORD_CORRUPT,
+            "A stored value cannot be unpacked and is not returned.",
+            database="items",
+            key=key,
+        )
+    return content
 
 
 def expiry_key(expire_time_ns: int, stored_key: bytes) -> bytes:

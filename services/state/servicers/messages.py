@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import msgspec
+from blake3 import blake3
 from llmspell.v1 import state_pb2
 
 from services.common.errors import field_invalid, required
 from services.common.scopes import parse_scope
-from services.state import rules
+from services.state import numbers, rules
 from services.state.layout.items import ChangeKind
 from services.state.model import (
+    Address,
     Check,
     Condition,
+    Counted,
     Encoding,
     Item,
+    Once,
     Precondition,
     Value,
     Write,
 )
+from services.state.numbers import Number
 from services.state.watch import Advance, Seen, Selection
 
 _SECOND_NS = 10**9
@@ -129,17 +135,57 @@ def read_write(write: state_pb2.StateWrite, number: int) -> Write:
     return Write(scope, write.key, None)
 
 
-def read_delta(request: state_pb2.IncrementStateRequest) -> int | float:
+def read_once(request: Any) -> Once | None:
+    """What a write is known by when it is repeated; None where it has no request id."""
+    if not request.request_id:
+        return None
+    asked = type(request).__name__.encode() + b"\0" + request.SerializeToString(deterministic=True)
+    return Once(request.request_id, blake3(asked).digest())
+
+
+def read_source(request: Any) -> Address:
+    """Which item is to be copied or moved.
+
+    Raises:
+        ServiceError: SCOPE_INVALID.
+    """
+    return Address(read_scope(request.source_scope), request.source_key)
+
+
+def read_target(request: Any) -> Address:
+    """Where it is to go.
+
+    Raises:
+        ServiceError: SCOPE_INVALID.
+    """
+    return Address(read_scope(request.scope), request.key)
+
+
+def read_hierarchy(request: state_pb2.ResolveStateRequest) -> list[str]:
+    """Scopes in which an item is looked for, the nearest first.
+
+    Raises:
+        ServiceError: SCOPE_INVALID.
+    """
+    named = [request.component] if request.component else []
+    named += [f"workflow:{request.workflow_id}"] if request.workflow_id else []
+    named += [f"session:{request.session_id}"] if request.session_id else []
+    return [*map(read_scope, named), "global"]
+
+
+def read_delta(request: state_pb2.IncrementStateRequest) -> Number:
     """What to add.
 
     Raises:
-        ServiceError: FIELD_REQUIRED, FIELD_INVALID.
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
     """
     kind = request.WhichOneof("delta")
     if kind is None:
         raise required("delta")
     if kind == "int_delta":
         return int(request.int_delta)
+    if kind == "decimal_delta":
+        return numbers.read_decimal(request.decimal_delta, kind)
     if not math.isfinite(request.double_delta):
         raise field_invalid("double_delta", "must be finite")
     return float(request.double_delta)
@@ -160,6 +206,18 @@ def write_advance(advance: Advance) -> state_pb2.WatchStateResponse:
     return state_pb2.WatchStateResponse(
         changes=map(_write_change, advance.changes), revision=advance.revision
     )
+
+
+def write_counted(counted: Counted) -> state_pb2.IncrementStateResponse:
+    """An item's number after an increment, as it travels."""
+    answer = state_pb2.IncrementStateResponse(revision=counted.revision)
+    if isinstance(counted.number, Decimal):
+        answer.decimal_value = numbers.write_decimal(counted.number)
+    elif isinstance(counted.number, int):
+        answer.int_value = counted.number
+    else:
+        answer.double_value = counted.number
+    return answer
 
 
 def write_item(item: Item) -> state_pb2.Item:

@@ -7,19 +7,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from llmspell.v1 import state_pb2, state_pb2_grpc
 
 from services.common.context import current_context
-from services.common.errors import Reason, ServiceError
 from services.common.paging import PageTokens, page_size
 from services.state import rules
 from services.state.items import Items
+from services.state.requests import Requests
 from services.state.servicers import messages
+from services.state.step import Keeper
+from services.state.transfers import Transfers, item_not_found
 from services.state.watch import Watches
 
 Purge = Callable[[str], Awaitable[object]]
 """Erases what a tenant has of one kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateParts:
+    """What answers calls about items."""
+
+    items: Items
+    transfers: Transfers
+    requests: Requests
+    watches: Watches
+
+    @classmethod
+    def over(cls, keeper: Keeper) -> StateParts:
+        """All of them over one keeper."""
+        return cls(Items(keeper), Transfers(keeper), Requests(keeper), Watches(keeper))
 
 
 class StateServicer(state_pb2_grpc.StateServiceServicer):
@@ -27,8 +45,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
 
     def __init__(
         self,
-        items: Items,
-        watches: Watches,
+        parts: StateParts,
         page_tokens: PageTokens,
         *,
         purges: Sequence[Purge] = (),
@@ -37,8 +54,10 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """`purges`: erase what a tenant has beside items, before those; its keys come last."""
         self._purges = purges
         self._destroy_keys = destroy_keys
-        self._items = items
-        self._watches = watches
+        self._items = parts.items
+        self._transfers = parts.transfers
+        self._requests = parts.requests
+        self._watches = parts.watches
         self._page_tokens = page_tokens
 
     async def GetState(  # noqa: N802  (the contract's name)
@@ -53,12 +72,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         scope = messages.read_scope(request.scope)
         found = await self._items.get(_tenant(), scope, request.key)
         if found.item is None:
-            raise ServiceError(
-                Reason.ITEM_NOT_FOUND,
-                f"There is no item {request.key!r} in scope {scope}.",
-                key=request.key,
-                scope=scope,
-            )
+            raise item_not_found(request.key, scope)
         return state_pb2.GetStateResponse(
             item=messages.write_item(found.item), revision=found.revision
         )
@@ -75,6 +89,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
             messages.read_value(request.value),
             ttl_ns=messages.read_ttl(request),
             precondition=messages.read_precondition(request),
+            once=messages.read_once(request),
         )
         return state_pb2.SetStateResponse(revision=changed.revision)
 
@@ -88,6 +103,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
             messages.read_scope(request.scope),
             request.key,
             precondition=messages.read_precondition(request),
+            once=messages.read_once(request),
         )
         return state_pb2.DeleteStateResponse(
             deleted_count=changed.deleted_count, revision=changed.revision
@@ -103,13 +119,10 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
             messages.read_scope(request.scope),
             request.key,
             messages.read_delta(request),
+            precondition=messages.read_precondition(request),
+            once=messages.read_once(request),
         )
-        answer = state_pb2.IncrementStateResponse(revision=counted.revision)
-        if isinstance(counted.number, int):
-            answer.int_value = counted.number
-        else:
-            answer.double_value = counted.number
-        return answer
+        return messages.write_counted(counted)
 
     async def ListState(  # noqa: N802
         self, request: state_pb2.ListStateRequest, context: object
@@ -118,7 +131,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         del context
         tenant, scope = _tenant(), messages.read_scope(request.scope)
         limit = page_size(request.page_size)
-        rules.check_prefix(request.prefix)
+        rules.normal_prefix(request.prefix)
         bound_to = f"ListState\0{tenant}\0{scope}\0{request.prefix}"
         after = ""
         if request.page_token:
@@ -148,9 +161,103 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
             _tenant(),
             [messages.read_check(check, number) for number, check in enumerate(request.checks)],
             [messages.read_write(write, number) for number, write in enumerate(request.writes)],
+            once=messages.read_once(request),
         )
         return state_pb2.BatchStateResponse(
             revision=changed.revision, deleted_count=changed.deleted_count
+        )
+
+    async def ResolveState(  # noqa: N802
+        self, request: state_pb2.ResolveStateRequest, context: object
+    ) -> state_pb2.ResolveStateResponse:
+        """One item from the nearest scope that has it.
+
+        Raises:
+            ServiceError: ITEM_NOT_FOUND.
+        """
+        del context
+        scopes = messages.read_hierarchy(request)
+        found = await self._items.resolve(_tenant(), scopes, request.key)
+        if found.item is None:
+            raise item_not_found(request.key, ", ".join(scopes))
+        return state_pb2.ResolveStateResponse(
+            item=messages.write_item(found.item), scope=found.scope, revision=found.revision
+        )
+
+    async def CopyState(  # noqa: N802
+        self, request: state_pb2.CopyStateRequest, context: object
+    ) -> state_pb2.CopyStateResponse:
+        """Copy one item."""
+        del context
+        changed = await self._transfers.copy(
+            _tenant(),
+            messages.read_source(request),
+            messages.read_target(request),
+            precondition=messages.read_precondition(request),
+            once=messages.read_once(request),
+        )
+        return state_pb2.CopyStateResponse(revision=changed.revision)
+
+    async def CopyStateScope(  # noqa: N802
+        self, request: state_pb2.CopyStateScopeRequest, context: object
+    ) -> state_pb2.CopyStateScopeResponse:
+        """Copy a scope's items."""
+        del context
+        done = await self._transfers.copy_scope(
+            _tenant(),
+            messages.read_scope(request.source_scope),
+            messages.read_scope(request.scope),
+            prefix=request.prefix,
+            precondition=messages.read_precondition(request),
+            once=messages.read_once(request),
+        )
+        return state_pb2.CopyStateScopeResponse(copied_count=done.count, revision=done.revision)
+
+    async def MoveState(  # noqa: N802
+        self, request: state_pb2.MoveStateRequest, context: object
+    ) -> state_pb2.MoveStateResponse:
+        """Move one item."""
+        del context
+        changed = await self._transfers.copy(
+            _tenant(),
+            messages.read_source(request),
+            messages.read_target(request),
+            move=True,
+            precondition=messages.read_precondition(request),
+            once=messages.read_once(request),
+        )
+        return state_pb2.MoveStateResponse(revision=changed.revision)
+
+    async def MoveStateScope(  # noqa: N802
+        self, request: state_pb2.MoveStateScopeRequest, context: object
+    ) -> state_pb2.MoveStateScopeResponse:
+        """Move a scope's items."""
+        del context
+        done = await self._transfers.copy_scope(
+            _tenant(),
+            messages.read_scope(request.source_scope),
+            messages.read_scope(request.scope),
+            prefix=request.prefix,
+            move=True,
+            precondition=messages.read_precondition(request),
+            once=messages.read_once(request),
+        )
+        return state_pb2.MoveStateScopeResponse(moved_count=done.count, revision=done.revision)
+
+    async def ClearState(  # noqa: N802
+        self, request: state_pb2.ClearStateRequest, context: object
+    ) -> state_pb2.ClearStateResponse:
+        """Remove a scope's items."""
+        del context
+        done = await self._transfers.clear(
+            _tenant(),
+            messages.read_scope(request.scope),
+            prefix=request.prefix,
+            in_parts=request.in_parts,
+            once=messages.read_once(request),
+        )
+        return state_pb2.ClearStateResponse(
+            deleted_count=done.count, revision=done.revision, more=done.more
         )
 
     async def WatchState(  # noqa: N802
@@ -176,6 +283,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         for purge in self._purges:
             await purge(_tenant())
         changed = await self._items.purge(_tenant())
+        await self._requests.purge(_tenant())
         if self._destroy_keys is not None:
             await self._destroy_keys(_tenant())
         return state_pb2.PurgeStateResponse(

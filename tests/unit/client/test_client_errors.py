@@ -5,7 +5,7 @@ import socket
 
 import grpc
 import pytest
-from llmspell import AsyncClient, Client, LLMSpellError, errors
+from llmspell import AsyncClient, Client, LLMSpellError, SetItem, errors
 from llmspell._channel import service_config
 from llmspell._contract import METHODS
 
@@ -28,14 +28,12 @@ FAMILIES = {
     "INTERNAL": errors.Internal,
 }
 NOT_REPEATABLE = {
-    "BatchState",
     "CreateBackup",
     "RestoreBackup",
     "CreateSnapshot",
     "CreateApiKey",
     "CreateCollection",
     "CreateTenant",
-    "IncrementState",
     "RotateTenantKey",
     "RunScript",
 }
@@ -115,15 +113,23 @@ def test_large_calls_are_repeated_too(client, deployment):
     assert deployment.calls["SetState"] == 2
 
 
+def test_numbered_calls_are_repeated_under_one_id(client, deployment):
+    """What would count twice has an id under which it counts once, another one each call."""
+    deployment.fail_next("IncrementState", 2, grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
+    client.increment_state("a")
+    client.increment_state("a")
+    client.batch([SetItem("b", 1)])
+    ids = [request.request_id for request in deployment.requests]
+    assert all(ids)
+    assert [len(set(ids[:3])), len(set(ids))] == [1, 3]
+
+
 def test_other_calls_are_not_repeated(client, deployment):
-    """What would count twice is tried once."""
-    deployment.fail_next("IncrementState", 1, grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
-    with pytest.raises(errors.Unavailable):
-        client.increment_state("a")
+    """What would happen twice is tried once."""
     deployment.fail_next("RunScript", 1, grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
     with pytest.raises(errors.Unavailable):
         list(client.run("print(1)"))
-    assert deployment.calls == {"IncrementState": 1, "RunScript": 1}
+    assert deployment.calls == {"RunScript": 1}
 
 
 @pytest.mark.parametrize("code", ["INTERNAL", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"])

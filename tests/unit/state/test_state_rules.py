@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.errors import Reason, ServiceError
-from services.state import rules
+from services.state import numbers, rules
 from services.state.model import Condition, Encoding, Item, Precondition, Value
 
 
@@ -26,20 +26,20 @@ def json(content):
 )
 def test_add(content, delta, total):
     """Sums keep their kind: int and int an int, a float on either side a float."""
-    got = rules.add("k", json(content), delta)
+    got = numbers.add("k", json(content), delta)
     assert (got, type(got)) == (total, type(total))
 
 
 def test_add_to_nothing():
     """An absent item counts as 0."""
-    assert rules.add("k", None, 7) == 7
+    assert numbers.add("k", None, 7) == 7
 
 
 @pytest.mark.parametrize("content", [b"not json", b"", b"1 2", b"1e999", b"[" * 100_000])
 def test_add_to_bytes_that_are_no_json(content):
     """What says that it is JSON and is not, is not a number."""
     with pytest.raises(ServiceError) as info:
-        rules.add("k", json(content), 1)
+        numbers.add("k", json(content), 1)
     assert info.value.reason == Reason.VALUE_NOT_NUMBER
 
 
@@ -49,8 +49,8 @@ def test_add_to_bytes_that_are_no_json(content):
 )
 def test_number_value(number, content):
     """A number is kept as JSON that tells an int from a float."""
-    assert rules.number_value(number) == json(content)
-    assert rules.add("k", json(content), 0) == number
+    assert numbers.number_value(number) == json(content)
+    assert numbers.add("k", json(content), 0) == number
 
 
 def item(revision):
@@ -84,7 +84,7 @@ def test_preconditions(condition, revision, found, holds):
 def test_every_error_is_one_sentence_that_names_field_and_limit():
     """A caller learns which field broke which limit."""
     with pytest.raises(ServiceError) as info:
-        rules.check_key("k" * 300)
+        rules.normal_key("k" * 300)
     assert info.value.message == "key is 300 bytes; the limit is 256 bytes."
     with pytest.raises(ServiceError) as info:
         rules.check_ttl(10**9 * 10**10)

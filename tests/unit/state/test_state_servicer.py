@@ -8,9 +8,7 @@ from services.common.clock import FakeClock
 from services.common.context import CallContext, set_context
 from services.common.errors import Reason, ServiceError
 from services.common.paging import PageTokens
-from services.state.items import Items
-from services.state.servicers.state import StateServicer
-from services.state.watch import Watches
+from services.state.servicers.state import StateParts, StateServicer
 from tests.state_engines import memory_keeper
 
 JSON = state_pb2.Payload(json='{"a": [1, 2.50]}')
@@ -28,8 +26,7 @@ def clock():
 
 @pytest.fixture
 def servicer(clock):
-    keeper = memory_keeper(clock)
-    return StateServicer(Items(keeper), Watches(keeper), PageTokens(bytes(32)))
+    return StateServicer(StateParts.over(memory_keeper(clock)), PageTokens(bytes(32)))
 
 
 @pytest.fixture
