@@ -17,7 +17,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from services.state.layout import CHANGES, EXPIRY, ITEMS, RESTORES, TENANTS, items
+from services.state.layout import (
+    CHANGES,
+    EXPIRY,
+    ITEMS,
+    KEYS,
+    REQUEST_TIMES,
+    REQUESTS,
+    RESTORES,
+    TENANTS,
+    items,
+)
 
 Entry = tuple[str, bytes, bytes]
 """Database, key and value of an index entry."""
@@ -41,5 +51,5 @@ class Records:
 
 
 KEPT: tuple[Records, ...] = (Records(ITEMS, items.index_entries, (EXPIRY,)),)
-CLEARED: tuple[str, ...] = (CHANGES,)
-OWN: tuple[str, ...] = (TENANTS, RESTORES)
+CLEARED: tuple[str, ...] = (CHANGES, REQUESTS)
+OWN: tuple[str, ...] = (TENANTS, RESTORES, KEYS, REQUEST_TIMES)

@@ -128,9 +128,20 @@ def _ended(view: View, now_ns: int) -> Iterator[bytes]:
 def _sweep(step: Step, limit: int) -> int:
     ended = list(itertools.islice(_ended(step.txn, step.now_ns), limit))
     for entry in ended:
+        time_ns, place = layout.split_time_key(entry)
+        if _made_at(step, place) in {None, time_ns}:  # what a restore cleared may be made anew
+            step.txn.delete(REQUESTS, place)
         step.txn.delete(REQUEST_TIMES, entry)
-        step.txn.delete(REQUESTS, layout.split_time_key(entry)[1])
     return len(ended)
+
+
+def _made_at(step: Step, place: bytes) -> int | None:
+    """When a write was made; None where that is not known any more."""
+    try:
+        stored = step.txn.get(REQUESTS, place)
+    except ServiceError:
+        return None
+    return None if stored is None else layout.unpack_made(stored).time_ns
 
 
 def _purge(step: Step, tenant: str, limit: int) -> bool:
