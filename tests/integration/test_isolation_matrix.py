@@ -62,7 +62,7 @@ def requests_for(name: str):
     present = state_pb2.Precondition(present=True)
     check = state_pb2.StateCheck(scope="session:s", key=name, precondition=present)
     where = {"scope": "session:s", "collection_id": name}
-    source = {"source_scope": "session:s", "source_key": name}
+    origin = {"source_scope": "session:s", "source_key": name}
     record = vector_pb2.VectorRecord(record_id="r1", vector=VECTOR)
     source = f'return {{State.load("session:s", "{name}"), #RAG.search("x", {{k=1}}).results}}'
     return {
@@ -84,8 +84,8 @@ def requests_for(name: str):
         "BackupService/GetBackupUsage": backup("GetBackupUsage"),
         "BackupService/CleanUpBackups": backup("CleanUpBackups"),
         "StateService/ResolveState": state("ResolveState", session_id="s", key=name),
-        "StateService/CopyState": state("CopyState", key="copy", **source),
-        "StateService/MoveState": state("MoveState", key="moved", **source),
+        "StateService/CopyState": state("CopyState", key="copy", **origin),
+        "StateService/MoveState": state("MoveState", key="moved", **origin),
         "StateService/CopyStateScope": state(
             "CopyStateScope", source_scope="session:s", scope="user:copy", prefix=name
         ),
