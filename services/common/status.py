@@ -10,11 +10,14 @@ from google.rpc import error_details_pb2, status_pb2
 from llmspell.v1 import errors_pb2, options_pb2
 
 from services.common.errors import Reason, ServiceError, reason_name
+from services.common.redaction import redact_field, redact_text
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "llmspell"
 _MESSAGE_WIRE_BYTES_MAX = 3000
 _MESSAGE_LENGTH_MAX = 2000
+_LOOKED_AT_LENGTH = 10_000
+"""More than fits; a credential must not lose its form at the cut before it is looked for."""
 _METADATA_VALUE_BYTES_MAX = 500
 _METADATA_BYTES_MAX = 1500
 
@@ -31,13 +34,15 @@ def status_code(reason: Reason) -> grpc.StatusCode:
 def to_trailer(error: ServiceError) -> tuple[str, bytes]:
     """The trailing metadata entry that carries reason and metadata.
 
-    Long texts are cut: a trailer over 8 KiB would be dropped by the transport with everything in
-    it. The message is in it twice, and percent-encoded once.
+    What looks like a credential is taken out. Long texts are cut: a trailer over 8 KiB would be
+    dropped by the transport with everything in it. The message is in it twice, and
+    percent-encoded once.
     """
     info = error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain=DOMAIN)
     room = _METADATA_BYTES_MAX
     for name, value in error.metadata.items():
-        kept = _first_bytes(value, min(room, _METADATA_VALUE_BYTES_MAX))
+        told = redact_field(name, value[:_LOOKED_AT_LENGTH])
+        kept = _first_bytes(told, min(room, _METADATA_VALUE_BYTES_MAX))
         info.metadata[name] = kept
         room -= len(kept.encode())
     detail = any_pb2.Any()
@@ -61,8 +66,8 @@ def from_trailer(code: grpc.StatusCode, message: str, details: bytes | None) -> 
 
 
 def short(message: str) -> str:
-    """A message that fits into a trailer and can be written as UTF-8."""
-    clean = message.encode("utf-8", "replace").decode()
+    """A message that fits into a trailer, can be written as UTF-8, and holds no credential."""
+    clean = redact_text(message[:_LOOKED_AT_LENGTH]).encode("utf-8", "replace").decode()
     size = 0
     for position, character in enumerate(clean):
         size += _wire_bytes(character)

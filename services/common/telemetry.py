@@ -1,7 +1,8 @@
 """What a process tells of itself: log lines as JSON, and counts.
 
 One event a line on standard error. Control characters are escaped by the JSON encoder, so a value
-from outside cannot forge a line. Payloads and secrets are never logged.
+from outside cannot forge a line. Payloads and secrets are never logged; what looks like a
+credential all the same is taken out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from services.common.redaction import redact, redact_text
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -35,7 +38,12 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["cause"] = "".join(traceback.format_exception(*record.exc_info))
         # Pure ASCII: U+009B and its kin steer a terminal too, and a lone surrogate has no UTF-8.
-        return json.dumps(line, default=str, skipkeys=True)
+        return json.dumps(redact(line), default=_shown, skipkeys=True)
+
+
+def _shown(value: object) -> str:
+    """What JSON has no form for, as text, in which may be what must not be told."""
+    return redact_text(str(value))
 
 
 def start_logging(process: str, level: str) -> None:

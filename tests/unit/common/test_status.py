@@ -97,3 +97,22 @@ def test_details_that_are_not_ours_are_not_believed():
     status = status_pb2.Status(code=5, message="x", details=[strange])
     error = from_trailer(grpc.StatusCode.UNAVAILABLE, "x", status.SerializeToString())
     assert reason_name(error.reason) == "SERVICE_UNAVAILABLE"
+
+
+def test_credentials_do_not_travel():
+    """Neither in the message nor in metadata, by form or by name; the rest stays."""
+    key = "sk-abcdefghijklmnopqrstuvwxyz012345"
+    error = ServiceError(
+        Reason.ITEM_NOT_FOUND,
+        f"There is no item {key!r} in scope global.",
+        key=key,
+        password="hunter2",
+        scope="global",
+    )
+    details = to_trailer(error)[1]
+    assert key.encode() not in details
+    assert b"hunter2" not in details
+    read = from_trailer(grpc.StatusCode.NOT_FOUND, short(error.message), details)
+    assert read.message == "There is no item '[REDACTED]' in scope global."
+    redacted = "[REDACTED]"
+    assert read.metadata == {"key": redacted, "password": redacted, "scope": "global"}

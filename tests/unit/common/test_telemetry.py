@@ -3,10 +3,13 @@
 import io
 import json
 import logging
+import sys
 
 import pytest
 
 from services.common.telemetry import JsonFormatter, start_logging
+
+KEY = "sk-abcdefghijklmnopqrstuvwxyz012345"
 
 
 def logged(message, *args, error=None, **extra):
@@ -74,3 +77,26 @@ def test_start_logging_replaces_what_was_there(capsys):
         root.handlers, root.level = before, level
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["loud"]
+
+
+def test_credentials_are_not_logged():
+    """In the event, in what goes with it, in the trace of an exception, in an object's text."""
+
+    class Shown:
+        def __str__(self):
+            return "password=hunter2"
+
+    record = logging.makeLogRecord({"msg": "calling with %s", "args": (KEY,)})
+    record.shown, record.api_key, record.count = Shown(), "hunter2", 3
+    record.inner = {"headers": {"Authorization": "hunter2"}, "urls": [f"x://u:{KEY}@h"]}
+    try:
+        int(KEY)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    line = JsonFormatter("state").format(record)
+    assert KEY not in line
+    assert "hunter2" not in line
+    told = json.loads(line)
+    assert told["event"] == "calling with [REDACTED]"
+    assert (told["api_key"], told["count"]) == ("[REDACTED]", 3)
+    assert "ValueError: invalid literal for int() with base 10: '[REDACTED]'" in told["cause"]
