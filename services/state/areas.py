@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from services.state.backup import lines
 from services.state.layout import (
     CHANGES,
     EXPIRY,
@@ -39,6 +40,12 @@ def no_entries(key: bytes, value: bytes) -> Iterable[Entry]:
     return ()
 
 
+def no_revision(value: bytes) -> int:
+    """A value that has none."""
+    del value
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """A database with what tenants have, and the indexes that follow from its records."""
@@ -48,8 +55,23 @@ class Records:
     """Key and value of a record → its index entries."""
     indexes: tuple[str, ...] = ()
     """The databases in which those entries are."""
+    write: Callable[[bytes, bytes], bytes] = lines.write_raw
+    """Key without the tenant and value → the line that an export has of it."""
+    read: Callable[[bytes], lines.Record] = lines.read_raw
+    """And back, checked."""
+    revision_of: Callable[[bytes], int] = no_revision
+    """The revision in a value; an import raises the store's to the highest."""
 
 
-KEPT: tuple[Records, ...] = (Records(ITEMS, items.index_entries, (EXPIRY,)),)
+KEPT: tuple[Records, ...] = (
+    Records(
+        ITEMS,
+        items.index_entries,
+        (EXPIRY,),
+        write=lines.write_item,
+        read=lines.read_item,
+        revision_of=lines.item_revision,
+    ),
+)
 CLEARED: tuple[str, ...] = (CHANGES, REQUESTS)
 OWN: tuple[str, ...] = (TENANTS, RESTORES, KEYS, REQUEST_TIMES)

@@ -90,7 +90,7 @@ async def looked_at(folder):
     found = [each.backup_id for _, each in await world.backups.listed("a", any_tenant=False)]
     for backup_id in found:
         assert not (await world.backups.verify("a", backup_id, any_tenant=False)).damages
-    assert world.backups._folder.remove_unnamed() == 0
+    assert world.backups.folder.remove_unnamed() == 0
     assert not list((folder / "backups").glob("aside/*"))
     await world.put("a", "works")
     await world.items.delete("a", "session:s", "works")

@@ -89,3 +89,27 @@ def test_the_command_line_makes_and_restores(deployment):
     assert "What was there before is backup" in human.stderr
     gone = deployment.cli("backup", "verify", made["backup_id"], tenant="backup-cli")
     assert gone.returncode == 5
+
+
+def test_export_and_import(deployment, tmp_path):
+    """A tenant is exported, and another one made of it; both exports have the same records."""
+    for tenant in ("backup-from", "backup-to"):
+        deployment.tenant(tenant)
+    deployment.cli("state", "set", "one", '{"a": 1}', tenant="backup-from")
+    files = [tmp_path / name for name in ("first.tar", "second.tar")]
+    done = deployment.cli("tenant", "export", "backup-from", str(files[0]))
+    assert done.returncode == 0, done.stderr
+    assert files[0].stat().st_mode & 0o077 == 0
+    told = deployment.cli_json("tenant", "import", "backup-to", str(files[0]), "--dry-run")
+    assert deployment.cli_json("state", "list", tenant="backup-to") == []
+    made = deployment.cli_json("tenant", "import", "backup-to", str(files[0]))
+    assert told["deltas"] == made["deltas"]
+    assert deployment.cli_json("state", "get", "one", tenant="backup-to")["value"] == {"a": 1}
+    refused = deployment.cli("tenant", "import", "backup-to", str(files[0]))
+    assert refused.returncode == 8
+    stranger = deployment.cli("tenant", "export", "backup-from", "-", tenant="backup-to")
+    assert stranger.returncode == 4
+    deployment.cli("tenant", "export", "backup-to", str(files[1]))
+    second = files[1].read_bytes().replace(b'"backup-to"', b'"backup-from"')
+    assert b"backup-from" not in second.replace(b'"backup-from"', b"")
+    assert '{"a": 1}' in second.decode() or '{\\"a\\": 1}' in second.decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 from llmspell import _backup
 from llmspell import types as t
@@ -61,3 +61,23 @@ class AsyncBackupCalls(AsyncCaller):
     async def clean_up_backups(self, *, dry_run: bool = False) -> t.BackupsCleanedUp:
         """Remove backups that are kept no longer, as the deployment's settings say."""
         return await self._unary(_backup.clean_up_backups(dry_run=dry_run))
+
+    def export_tenant(self) -> AsyncGenerator[bytes, None]:
+        """The tenant's state as a tar of JSON lines, a piece at a time."""
+        return self._stream(_backup.export_tenant())
+
+    def import_tenant(
+        self, archive: Iterable[bytes], *, replace: bool = False, dry_run: bool = False
+    ) -> AsyncGenerator[t.TenantImport, None]:
+        """Make the tenant what an archive says, all or nothing; the last progress has the result.
+
+        Args:
+            archive: Pieces of it, such as an open file's.
+            replace: What the tenant has goes, after a backup of it.
+            dry_run: Check everything, and only tell what would change.
+
+        Raises:
+            FailedPrecondition: TENANT_NOT_EMPTY.
+            InvalidArgument: FIELD_INVALID that names the file and the line that is unfit.
+        """
+        return self._exchange(_backup.import_tenant(archive, replace=replace, dry_run=dry_run))

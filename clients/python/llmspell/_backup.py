@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from llmspell._backup_types import (
     Backup,
     BackupCheck,
@@ -10,10 +12,13 @@ from llmspell._backup_types import (
     BackupUsage,
     Restored,
     RestoreDelta,
+    TenantImport,
 )
-from llmspell._contract import Call, Page
+from llmspell._contract import Call, Exchange, Page
 from llmspell._values import from_timestamp
 from llmspell.v1 import backup_pb2 as pb
+
+_PART_BYTES = 1024**2
 
 BACKUP_TIMEOUT_S = 300.0
 """Also the most that a deployment allows; what has begun goes on behind it."""
@@ -70,6 +75,39 @@ def clean_up_backups(*, dry_run: bool) -> Call[BackupsCleanedUp]:
         lambda answer: BackupsCleanedUp(list(answer.backup_ids), answer.freed_bytes),
         BACKUP_TIMEOUT_S,
     )
+
+
+def export_tenant() -> Call[bytes | None]:
+    """The archive, a piece at a time."""
+    return Call(pb.ExportTenantRequest(), lambda answer: answer.data)
+
+
+def import_tenant(
+    archive: Iterable[bytes], *, replace: bool, dry_run: bool
+) -> Exchange[TenantImport]:
+    """Make the tenant what an archive says."""
+    return Exchange(
+        pb.ImportTenantRequest,
+        _parts(archive, replace=replace, dry_run=dry_run),
+        lambda answer: _progress(answer, dry_run=dry_run),
+    )
+
+
+def _parts(
+    archive: Iterable[bytes], *, replace: bool, dry_run: bool
+) -> Iterator[pb.ImportTenantRequest]:
+    for piece in archive:
+        for begin in range(0, len(piece), _PART_BYTES):
+            yield pb.ImportTenantRequest(
+                data=piece[begin : begin + _PART_BYTES], replace=replace, dry_run=dry_run
+            )
+
+
+def _progress(answer: pb.ImportTenantResponse, *, dry_run: bool) -> TenantImport:
+    result = None
+    if answer.HasField("result"):
+        result = _restored(answer.backup_id, answer.result, dry_run=dry_run)
+    return TenantImport(answer.received_bytes, result)
 
 
 def _backup(message: pb.Backup) -> Backup:

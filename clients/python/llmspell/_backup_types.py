@@ -82,6 +82,16 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantImport:
+    """How far an import of a tenant is."""
+
+    received_bytes: int
+    """Of the archive, that came so far."""
+    result: Restored | None
+    """What was changed, or would be; None before the last one."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackupUsage:
     """What backups take on disk."""
 

@@ -19,6 +19,7 @@ from llmspell._backup_types import (
     BackupUsage,
     Restored,
     RestoreDelta,
+    TenantImport,
 )
 from llmspell._state_types import (
     BatchResult,
@@ -103,6 +104,7 @@ __all__ = [
     "StateChange",
     "StateChanges",
     "Tenant",
+    "TenantImport",
     "TextSettings",
     "TimeSpan",
     "VaultStatus",

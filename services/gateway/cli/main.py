@@ -18,6 +18,7 @@ from services.gateway.cli import (
     serve,
     settings,
     state,
+    transfer,
     vault,
     vectors,
 )
@@ -72,6 +73,8 @@ app.add_typer(vectors.app, name="vector")
 app.add_typer(state.app, name="state")
 app.add_typer(backups.app, name="backup")
 app.add_typer(vault.app, name="vault")
+admin.tenants.command("export")(transfer.export)
+admin.tenants.command("import")(transfer.import_)
 app.add_typer(admin.tenants, name="tenant")
 app.add_typer(admin.keys, name="key")
 app.add_typer(rpc.app, name="rpc")

@@ -90,7 +90,7 @@ class BackupFolder:
             raise _refused(error) from error
 
     def aside(self) -> Path:
-        """A name for a file that has none yet."""
+        """Where a file is written that has no name yet; what a crash leaves goes at the start."""
         folder = self.root / _ASIDE
         folder.mkdir(exist_ok=True, mode=0o700)
         return folder / secrets.token_hex(8)

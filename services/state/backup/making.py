@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from services.common.errors import Reason, ServiceError
 from services.common.store import View
 from services.state import areas
-from services.state.areas import Records
 from services.state.backup import chunks
 from services.state.backup.folder import CHUNKS, BackupFolder
 from services.state.backup.model import ChunkRef, DatabasePart, TenantPart
@@ -26,6 +25,8 @@ _REST_S = 0.00005
 _LOOK_EVERY = 32
 _AHEAD = 4
 """Chunks that may wait to be written."""
+
+Row = tuple[bytes, bytes]
 
 _BEHIND_TENANT = b"\1"
 """Comes after NUL: behind all keys of a tenant, before those of the next."""
@@ -42,25 +43,38 @@ class Written:
 class Maker:
     """Writes tenants' records into the folder."""
 
-    def __init__(
-        self, view: View, folder: BackupFolder, *, full: bool, stop: threading.Event
-    ) -> None:
+    def __init__(self, folder: BackupFolder, *, stop: threading.Event, full: bool = False) -> None:
         """`full`: write every chunk anew, whatever is there. `stop`: give up where it is set."""
-        self._view = view
         self._stop = stop
         self._folder = folder
         self._full = full
         self._writer = ThreadPoolExecutor(1, "backup-writer")
         self.written_bytes = 0
 
-    def tenant(self, tenant: str, key: bytes | None) -> TenantPart:
-        """All of a tenant's records; their files are on disk, names included.
+    def tenant(self, view: View, tenant: str, key: bytes | None) -> TenantPart:
+        """All of a tenant's records in a view; their files are on disk, names included.
 
         Raises:
             ServiceError: RECORD_CORRUPT, STORAGE_FULL.
             OSError: the folder cannot be written.
         """
-        parts = [self._database(tenant, records, key) for records in areas.KEPT]
+        prefix = tenant_prefix(tenant)
+        found = {each.database: view.scan(each.database, prefix) for each in areas.KEPT}
+        return self.part(tenant, found, key, strip=len(prefix))
+
+    def part(
+        self, tenant: str, found: Mapping[str, Iterator[Row]], key: bytes | None, *, strip: int
+    ) -> TenantPart:
+        """Records of databases, in key order, without the first `strip` bytes of each key.
+
+        Raises:
+            ServiceError: STORAGE_FULL; what the iterators raise.
+            OSError: the folder cannot be written.
+        """
+        parts = [
+            self._database(tenant, name, chunks.cut(rested(rows, self._stop), strip), key)
+            for name, rows in found.items()
+        ]
         self._folder.flush_names(tenant)
         return TenantPart(tenant, [part for part in parts if part.record_count])
 
@@ -68,19 +82,19 @@ class Maker:
         """End the thread that writes."""
         self._writer.shutdown(cancel_futures=True)
 
-    def _database(self, tenant: str, records: Records, key: bytes | None) -> DatabasePart:
-        prefix = tenant_prefix(tenant)
-        found = rested(self._view.scan(records.database, prefix), self._stop)
+    def _database(
+        self, tenant: str, name: str, found: Iterator[tuple[list[bytes], int]], key: bytes | None
+    ) -> DatabasePart:
         waiting: list[Future[Written]] = []
         done: list[Written] = []
-        for pieces, count in chunks.cut(found, len(prefix)):
+        for pieces, count in found:
             waiting.append(self._writer.submit(self._write, tenant, pieces, count, key))
             if len(waiting) > _AHEAD:
                 done.append(waiting.pop(0).result())
         done += [each.result() for each in waiting]
         self.written_bytes += sum(each.written_bytes for each in done)
         return DatabasePart(
-            name=records.database,
+            name=name,
             record_count=sum(each.ref.record_count for each in done),
             plain_bytes=sum(each.ref.plain_bytes for each in done),
             chunks=[each.ref for each in done],

@@ -25,7 +25,6 @@ from services.state.backup.model import (
     Listed,
     Manifest,
     Restored,
-    TenantPart,
     Usage,
     Verified,
     check_backup_id,
@@ -75,15 +74,15 @@ class Backups:
         sealer: KeySealer | None = None,
     ) -> None:
         """`sealer`: encrypts backups; None: they are not."""
-        self._keeper = keeper
-        self._folder = folder
+        self.keeper = keeper
+        self.folder = folder
         self.retention = retention or Retention()
         """Which backups are kept no longer."""
         self._sealing = Sealing(sealer)
-        self._restorer = Restorer(keeper, folder, self._sealing)
+        self.restorer = Restorer(keeper, folder, self._sealing)
         self._lock = asyncio.Lock()
         self._last_ns = 0
-        self._stop = threading.Event()
+        self.stop = threading.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def create(self, tenant: str, *, full: bool = False) -> Manifest:
@@ -98,18 +97,18 @@ class Backups:
         """
 
         async def run() -> Manifest:
-            manifest = await self._make(tenant, full=full)
+            manifest = await self.make(tenant, full=full)
             await self._retain(tenant)
             return manifest
 
-        return await self._alone(run)
+        return await self.alone(run)
 
     async def listed(self, tenant: str, *, any_tenant: bool) -> Sequence[tuple[str, Listed]]:
         """Owner and backup, the newest first."""
 
         def read() -> list[tuple[str, Listed]]:
             owners = self._owners(tenant, any_tenant=any_tenant)
-            found = [(owner, each) for owner in owners for each in self._folder.listed(owner)]
+            found = [(owner, each) for owner in owners for each in self.folder.listed(owner)]
             return sorted(found, key=lambda each: each[1].backup_id, reverse=True)
 
         return await asyncio.to_thread(read)
@@ -123,9 +122,9 @@ class Backups:
 
         async def run() -> Verified:
             owner = await self._owner_of(tenant, backup_id, any_tenant=any_tenant)
-            return await asyncio.to_thread(self._restorer.verified, owner, backup_id)
+            return await asyncio.to_thread(self.restorer.verified, owner, backup_id)
 
-        return await self._alone(run)
+        return await self.alone(run)
 
     async def delete(self, tenant: str, backup_id: str, *, any_tenant: bool) -> bool:
         """Remove a backup, and the files that only it has; whether there was one.
@@ -145,7 +144,7 @@ class Backups:
                 raise tenant_restoring(owner or tenant)
             return await asyncio.to_thread(self._remove, [(owner, backup_id)])
 
-        return await self._alone(run)
+        return await self.alone(run)
 
     async def restore(
         self,
@@ -174,28 +173,28 @@ class Backups:
 
         async def run() -> Restored:
             owner = await self._owner_of(tenant, backup_id, any_tenant=any_tenant)
-            manifest = await asyncio.to_thread(self._folder.manifest, owner, backup_id)
+            manifest = await asyncio.to_thread(self.folder.manifest, owner, backup_id)
             parts = parts_of(manifest, tenant)
-            await asyncio.to_thread(self._restorer.check_sound, parts)
+            await asyncio.to_thread(self.restorer.check_sound, parts)
             if dry_run:
-                return await self._restorer.compare(manifest, parts)
+                return await self.restorer.compare(manifest, parts)
             safety = ""
             if backup_current:
-                safety = (await self._make(tenant or owner, full=False)).backup_id
-            done = [await self._restorer.restore(manifest, part) for part in parts]
+                safety = (await self.make(tenant or owner, full=False)).backup_id
+            done = [await self.restorer.restore(manifest, part) for part in parts]
             await self._retain(tenant or owner)
-            with self._keeper.engine.read() as view:
+            with self.keeper.engine.read() as view:
                 revision = view.revision()
             return Restored(backup_id, done, safety, revision)
 
-        return await self._alone(run)
+        return await self.alone(run)
 
     async def usage(self, tenant: str, *, any_tenant: bool) -> Usage:
         """What the backups that the caller sees take on disk."""
 
         def read() -> Usage:
             owners = self._owners(tenant, any_tenant=any_tenant)
-            found = [each for owner in owners for each in self._folder.listed(owner)]
+            found = [each for owner in owners for each in self.folder.listed(owner)]
             files: dict[tuple[str, str], int] = {}
             for each in found:
                 files |= files_of(each)
@@ -215,7 +214,7 @@ class Backups:
             owners = self._owners(tenant, any_tenant=any_tenant)
             return await self._let_go(owners, dry_run=dry_run)
 
-        return await self._alone(run)
+        return await self.alone(run)
 
     async def care(self, interval_s: float) -> None:
         """Sweep at once and then every so many seconds, until cancelled; failures are logged."""
@@ -224,7 +223,7 @@ class Backups:
                 await self.sweep()
             except (ServiceError, OSError) as error:
                 log.warning("backups were not swept", extra={"why": str(error)})
-            await asyncio.sleep(min(interval_s, _AGAIN_S) if self._keeper.restoring else interval_s)
+            await asyncio.sleep(min(interval_s, _AGAIN_S) if self.keeper.restoring else interval_s)
 
     def check_open(self, context: Caller, method: Callee) -> None:
         """Refuse calls of a tenant that is being restored, but for those on backups.
@@ -232,13 +231,13 @@ class Backups:
         Raises:
             ServiceError: TENANT_RESTORING.
         """
-        if context.tenant in self._keeper.restoring and not method.path.startswith(_OPEN):
+        if context.tenant in self.keeper.restoring and not method.path.startswith(_OPEN):
             raise tenant_restoring(context.tenant)
 
     async def sweep(self) -> None:
         """Go on with restores that were cut off, let go of old backups and of files without one."""
-        await self._alone(self._resume)
-        await self._alone(lambda: self._let_go(self._folder.owners(), dry_run=False))
+        await self.alone(self._resume)
+        await self.alone(lambda: self._let_go(self.folder.owners(), dry_run=False))
 
     async def purge(self, tenant: str) -> None:
         """Remove a tenant's own backups; a restore of it that does not get on is given up.
@@ -247,46 +246,52 @@ class Backups:
         """
 
         async def run() -> None:
-            if tenant in self._keeper.restoring:
-                await self._restorer.give_up(tenant)
-            await asyncio.to_thread(self._folder.remove_owner, tenant)
+            if tenant in self.keeper.restoring:
+                await self.restorer.give_up(tenant)
+            await asyncio.to_thread(self.folder.remove_owner, tenant)
 
-        await self._alone(run)
+        await self.alone(run)
 
     def recover(self) -> None:
         """Refuse tenants whose restore was cut off. Before calls are served."""
-        with self._keeper.engine.read() as view:
+        with self.keeper.engine.read() as view:
             for key in view.keys(RESTORES, b""):
-                self._keeper.restoring.add(key.decode())
+                self.keeper.restoring.add(key.decode())
 
     async def close(self) -> None:
         """End what has begun, and let go of the folder. Safe to call twice."""
-        self._stop.set()
+        self.stop.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._folder.close()
+        self.folder.close()
 
     # What works alone with the folder.
 
-    async def _make(self, tenant: str, *, full: bool) -> Manifest:
-        if tenant in self._keeper.restoring:
+    def moment(self) -> int:
+        """Now, later than for any other backup."""
+        self._last_ns = max(self.keeper.time.now_ns(), self._last_ns + 1)
+        return self._last_ns
+
+    async def make(self, tenant: str, *, full: bool) -> Manifest:
+        """Make a backup; for who is alone with the folder."""
+        if tenant in self.keeper.restoring:
             raise tenant_restoring(tenant)
-        if self._keeper.restoring and not tenant:
-            raise tenant_restoring(min(self._keeper.restoring))
-        now_ns = self._last_ns = max(self._keeper.time.now_ns(), self._last_ns + 1)
-        backup_id = _new_id(now_ns)
-        with self._keeper.engine.snapshot() as view:
+        if self.keeper.restoring and not tenant:
+            raise tenant_restoring(min(self.keeper.restoring))
+        now_ns = self.moment()
+        backup_id = new_id(now_ns)
+        with self.keeper.engine.snapshot() as view:
             manifest = await asyncio.to_thread(
                 self._copy, view, tenant, full=full, backup_id=backup_id, now_ns=now_ns
             )
-        await asyncio.to_thread(self._folder.put_manifest, manifest)
+        await asyncio.to_thread(self.folder.put_manifest, manifest)
         log.info("backup made", extra={"backup_id": backup_id, "bytes": manifest.stored_bytes()})
         return manifest
 
     def _copy(self, view: View, owner: str, *, full: bool, backup_id: str, now_ns: int) -> Manifest:
-        maker = Maker(view, self._folder, full=full, stop=self._stop)
+        maker = Maker(self.folder, full=full, stop=self.stop)
         try:
             names = [owner] if owner else tenants_of(view)
-            parts = [self._copy_tenant(maker, name) for name in names]
+            parts = [maker.tenant(view, name, None) for name in names]
         finally:
             maker.close()
         return Manifest(
@@ -300,12 +305,9 @@ class Backups:
             written_bytes=maker.written_bytes,
         )
 
-    def _copy_tenant(self, maker: Maker, tenant: str) -> TenantPart:
-        return maker.tenant(tenant, None)
-
     async def _resume(self) -> None:
         """Go on with restores that were cut off; one that cannot is logged and tried again."""
-        with self._keeper.engine.read() as view:
+        with self.keeper.engine.read() as view:
             cut_off = [
                 (key.decode(), backups.unpack_restoring(stored).backup_id)
                 for key, stored in view.scan(RESTORES, b"")
@@ -313,10 +315,10 @@ class Backups:
         for tenant, backup_id in cut_off:
             try:
                 owner = await self._owner_of(tenant, backup_id, any_tenant=True)
-                manifest = await asyncio.to_thread(self._folder.manifest, owner, backup_id)
+                manifest = await asyncio.to_thread(self.folder.manifest, owner, backup_id)
                 (part,) = parts_of(manifest, tenant)
-                await asyncio.to_thread(self._restorer.check_sound, [part])
-                await self._restorer.restore(manifest, part)
+                await asyncio.to_thread(self.restorer.check_sound, [part])
+                await self.restorer.restore(manifest, part)
             except ServiceError as error:
                 log.error(  # noqa: TRY400  (the message says it all)
                     "a restore that was cut off cannot go on",
@@ -332,13 +334,13 @@ class Backups:
 
     async def _let_go(self, owners: Sequence[str], *, dry_run: bool) -> CleanedUp:
         needed = self._needed()
-        now_ns = self._keeper.time.now_ns()
+        now_ns = self.keeper.time.now_ns()
 
         def run() -> CleanedUp:
             doomed = [
                 (owner, each.backup_id)
                 for owner in owners
-                for each in outlived(self._folder.listed(owner), self.retention, now_ns, needed)
+                for each in outlived(self.folder.listed(owner), self.retention, now_ns, needed)
             ]
             freed = self._only_of(doomed)
             if not dry_run:
@@ -351,8 +353,8 @@ class Backups:
         """Bytes of the files that only these backups have."""
         gone: dict[tuple[str, str], int] = {}
         kept: set[tuple[str, str]] = set()
-        for owner in self._folder.owners():
-            for each in self._folder.listed(owner):
+        for owner in self.folder.owners():
+            for each in self.folder.listed(owner):
                 if (owner, each.backup_id) in doomed:
                     gone |= files_of(each)
                 else:
@@ -360,19 +362,19 @@ class Backups:
         return sum(size for name, size in gone.items() if name not in kept)
 
     def _remove(self, doomed: Sequence[tuple[str, str]]) -> bool:
-        removed = [self._folder.remove_manifest(*each) for each in doomed]
-        self._folder.remove_unnamed()
+        removed = [self.folder.remove_manifest(*each) for each in doomed]
+        self.folder.remove_unnamed()
         return any(removed)
 
     def _needed(self) -> set[str]:
         """Ids of backups that a restore that has not ended reads from."""
-        with self._keeper.engine.read() as view:
+        with self.keeper.engine.read() as view:
             found = [stored for _, stored in view.scan(RESTORES, b"")]
         return {backups.unpack_restoring(stored).backup_id for stored in found}
 
     def _owners(self, tenant: str, *, any_tenant: bool) -> list[str]:
         if not tenant:
-            return self._folder.owners()
+            return self.folder.owners()
         return [tenant, ""] if any_tenant else [tenant]
 
     async def _owner_of(self, tenant: str, backup_id: str, *, any_tenant: bool) -> str:
@@ -384,16 +386,16 @@ class Backups:
         check_backup_id(backup_id)
         owners = self._owners(tenant, any_tenant=any_tenant)
         for owner in owners:
-            if self._folder.manifest_path(owner, backup_id).exists():
+            if self.folder.manifest_path(owner, backup_id).exists():
                 return owner
         raise not_found(backup_id)
 
-    async def _alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do it when nobody else works with the folder; to its end, whoever waits for it."""
 
         async def run() -> T:
             async with self._lock:
-                if self._stop.is_set():
+                if self.stop.is_set():
                     raise ServiceError(Reason.SERVICE_UNAVAILABLE, "The process is stopping.")
                 return await work()
 
@@ -408,7 +410,7 @@ class Backups:
             task.exception()  # whoever asked for it may have left
 
 
-def _new_id(now_ns: int) -> str:
+def new_id(now_ns: int) -> str:
     """Ids come in the order of their times: the second, the nanoseconds in it, some chance."""
     second, rest = divmod(now_ns, 10**9)
     moment = datetime.fromtimestamp(second, UTC)

@@ -31,6 +31,8 @@ from services.state.layout import EXPIRY, tenant_prefix
 from services.state.model import Encoding, Item, Value
 
 _NEVER = 2**63 - 1
+KEY_BYTES_MAX = 511
+"""What LMDB allows."""
 _HEADER = struct.Struct(">BQQQQ")
 _MOMENT = struct.Struct(">Q")
 _CHANGE_KEY = struct.Struct(">QI")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import IO
+
 from llmspell.v1 import backup_pb2, backup_pb2_grpc
 
 from services.common.context import current_context
 from services.common.paging import PageTokens, page_size
+from services.common.store import is_full, storage_full
 from services.state.backup.model import Listed, Restored
 from services.state.backup.service import Backups
+from services.state.backup.transfer import Transfer
 
 _DAMAGES_TOLD = 100
+_PIECE_BYTES = 1024**2
 
 
 class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
@@ -17,6 +24,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
 
     def __init__(self, backups: Backups, page_tokens: PageTokens) -> None:
         self._backups = backups
+        self._transfer = Transfer(backups)
         self._page_tokens = page_tokens
 
     async def CreateBackup(  # noqa: N802  (the contract's name)
@@ -94,11 +102,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
             dry_run=request.dry_run,
             backup_current=not request.skip_safety_backup,
         )
-        return backup_pb2.RestoreBackupResponse(
-            deltas=_deltas(restored),
-            safety_backup_id=restored.safety_backup_id,
-            revision=restored.revision,
-        )
+        return _restored(restored)
 
     async def GetBackupUsage(  # noqa: N802
         self, request: backup_pb2.GetBackupUsageRequest, context: object
@@ -126,6 +130,60 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
         return backup_pb2.CleanUpBackupsResponse(
             backup_ids=cleaned.backup_ids, freed_bytes=cleaned.freed_bytes
         )
+
+    async def ExportTenant(  # noqa: N802
+        self, request: backup_pb2.ExportTenantRequest, context: object
+    ) -> AsyncGenerator[backup_pb2.ExportTenantResponse, None]:
+        """The archive, a piece at a time."""
+        del request, context
+        with self._transfer.aside() as path:
+            await self._transfer.export_tenant(current_context().tenant, path)
+            total = path.stat().st_size
+            with path.open("rb") as archive:
+                while data := await asyncio.to_thread(archive.read, _PIECE_BYTES):
+                    yield backup_pb2.ExportTenantResponse(data=data, total_bytes=total)
+
+    async def ImportTenant(  # noqa: N802
+        self, requests: AsyncIterator[backup_pb2.ImportTenantRequest], context: object
+    ) -> AsyncGenerator[backup_pb2.ImportTenantResponse, None]:
+        """The archive comes first, whole; then it is taken in."""
+        del context
+        replace = dry_run = False
+        received = 0
+        with self._transfer.aside() as path:
+            with path.open("wb") as archive:
+                async for request in requests:
+                    if not received:
+                        replace, dry_run = request.replace, request.dry_run
+                    await asyncio.to_thread(_write, archive, request.data)
+                    received += len(request.data)
+                    yield backup_pb2.ImportTenantResponse(received_bytes=received)
+            done = await self._transfer.import_tenant(
+                current_context().tenant, path, replace=replace, dry_run=dry_run
+            )
+        yield backup_pb2.ImportTenantResponse(
+            received_bytes=received,
+            result=_restored(done),
+            backup_id="" if dry_run else done.backup_id,
+        )
+
+
+def _write(archive: IO[bytes], data: bytes) -> None:
+    """Take more of an archive.
+
+    Raises:
+        ServiceError: STORAGE_FULL.
+    """
+    try:
+        archive.write(data)
+    except OSError as error:
+        raise storage_full() if is_full(error) else error from None
+
+
+def _restored(done: Restored) -> backup_pb2.RestoreBackupResponse:
+    return backup_pb2.RestoreBackupResponse(
+        deltas=_deltas(done), safety_backup_id=done.safety_backup_id, revision=done.revision
+    )
 
 
 def _backup(owner: str, listed: Listed) -> backup_pb2.Backup:

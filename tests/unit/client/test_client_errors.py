@@ -30,6 +30,7 @@ FAMILIES = {
 NOT_REPEATABLE = {
     "CreateBackup",
     "RestoreBackup",
+    "ImportTenant",
     "CreateSnapshot",
     "CreateApiKey",
     "CreateCollection",

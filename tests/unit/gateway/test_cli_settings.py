@@ -52,6 +52,8 @@ COMMANDS = {
     "backup cleanup",
     "vault status",
     "vault rotate",
+    "tenant export",
+    "tenant import",
     "tenant create",
     "tenant list",
     "tenant show",
@@ -66,7 +68,7 @@ COMMANDS = {
     "config example",
     "version",
 }
-WITHOUT_JSON = {"up", "rpc call", "config check", "config example"}
+WITHOUT_JSON = {"up", "tenant export", "rpc call", "config check", "config example"}
 """They print no data, or JSON anyway, or a file."""
 FOR_A_TENANT = {
     name

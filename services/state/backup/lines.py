@@ -1,0 +1,137 @@
+"""Records as lines of JSON, for exports in an open form, and back.
+
+A line has all that a record has, so that what is read from it is the record, byte for byte. Where
+nobody has said how an area's records look, a line has key and value in base64.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from services.common.scopes import parse_scope
+from services.state import rules
+from services.state.layout import items as layout
+from services.state.model import Encoding, Item, Value
+
+Record = tuple[bytes, bytes]
+"""Key without the tenant, and value."""
+
+S = TypeVar("S")
+
+_REVISION_MAX = 2**63 - 1
+
+
+class UnfitError(ValueError):
+    """A line is no record; the text says why."""
+
+
+class _Raw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: bytes
+    value: bytes
+
+
+class _Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    scope: str
+    key: str
+    revision: int
+    create_time_ns: int
+    update_time_ns: int
+    expire_time_ns: int | None = None
+    json: str | None = None
+    text: str | None = None
+    raw: bytes | None = None
+
+
+def write_raw(own: bytes, stored: bytes) -> bytes:
+    """Key and value in base64."""
+    return msgspec.json.encode(_Raw(own, stored))
+
+
+def read_raw(line: bytes) -> Record:
+    """From what `write_raw` wrote.
+
+    Raises:
+        UnfitError: it is something else.
+    """
+    found = _decode(line, _Raw)
+    if not found.key or len(found.key) > layout.KEY_BYTES_MAX:
+        raise UnfitError(f"has a key of {len(found.key)} bytes")
+    return found.key, found.value
+
+
+def write_item(own: bytes, stored: bytes) -> bytes:
+    """An item with its scope, times and revision."""
+    scope, key = own.decode().split("\0")
+    item = layout.unpack_item(key, stored)
+    assert item.value is not None, "an item is stored with its value"
+    content = item.value.content
+    kind = item.value.encoding
+    line = _Item(
+        scope=scope,
+        key=key,
+        revision=item.revision,
+        create_time_ns=item.create_time_ns,
+        update_time_ns=item.update_time_ns,
+        expire_time_ns=item.expire_time_ns,
+        json=content.decode() if kind is Encoding.JSON else None,
+        text=content.decode() if kind is Encoding.TEXT else None,
+        raw=content if kind is Encoding.RAW else None,
+    )
+    return msgspec.json.encode(line)
+
+
+def read_item(line: bytes) -> Record:
+    """From what `write_item` wrote, checked as a write is.
+
+    Raises:
+        UnfitError: it is something else.
+        ServiceError: a key, scope or value breaks a rule or a limit.
+    """
+    found = _decode(line, _Item)
+    if str(parse_scope(found.scope)) != found.scope:
+        raise UnfitError(f"has scope {found.scope!r}, which is not as scopes are written")
+    rules.check_key(found.key)
+    value = _value(found)
+    rules.check_value(value)
+    times = (found.create_time_ns, found.update_time_ns, found.expire_time_ns or 0)
+    if not 0 < found.revision <= _REVISION_MAX or not all(0 <= t < _REVISION_MAX for t in times):
+        raise UnfitError("has a revision or a time out of range")
+    item = Item(
+        key=found.key,
+        value=value,
+        revision=found.revision,
+        create_time_ns=found.create_time_ns,
+        update_time_ns=found.update_time_ns,
+        expire_time_ns=found.expire_time_ns,
+    )
+    return f"{found.scope}\0{found.key}".encode(), layout.pack_item(item)
+
+
+def item_revision(stored: bytes) -> int:
+    """The revision that an item has."""
+    return layout.unpack_item("", stored).revision
+
+
+def _value(found: _Item) -> Value:
+    given = [each for each in (found.json, found.text, found.raw) if each is not None]
+    if len(given) != 1:
+        raise UnfitError("must have one of json, text and raw")
+    if found.raw is not None:
+        return Value(Encoding.RAW, found.raw)
+    if found.text is not None:
+        return Value(Encoding.TEXT, found.text.encode())
+    assert found.json is not None
+    try:
+        msgspec.json.decode(found.json)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnfitError(f"has a json that is none: {error}") from None
+    return Value(Encoding.JSON, found.json.encode())
+
+
+def _decode(line: bytes, kind: type[S]) -> S:
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise UnfitError(f"cannot be read: {error}") from None

@@ -1,0 +1,142 @@
+"""Exports a tenant into an archive, and makes a tenant of one.
+
+What comes in becomes a backup first, every line checked; then the tenant is restored from that. So
+an import is all or nothing as a restore is, and goes on after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.common.errors import Reason, ServiceError
+from services.state import areas
+from services.state.areas import Records
+from services.state.backup.exporting import Archive, export_tenant
+from services.state.backup.making import Maker
+from services.state.backup.model import FORMAT, Manifest, Restored
+from services.state.backup.service import Backups, new_id
+from services.state.layout import tenant_prefix
+from services.state.step import tenant_restoring
+
+Row = tuple[bytes, bytes]
+
+
+class Transfer:
+    """Archives in and out, over the folder of backups."""
+
+    def __init__(self, backups: Backups) -> None:
+        self._backups = backups
+        self._keeper = backups.keeper
+
+    @contextmanager
+    def aside(self) -> Iterator[Path]:
+        """A file for an archive, gone in the end."""
+        path = self._backups.folder.aside()
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def export_tenant(self, tenant: str, target: Path) -> None:
+        """Write a tenant as it is at one revision.
+
+        Raises:
+            ServiceError: TENANT_RESTORING, STORAGE_FULL, RECORD_CORRUPT.
+        """
+
+        async def run() -> None:
+            if tenant in self._keeper.restoring:
+                raise tenant_restoring(tenant)
+            with self._keeper.engine.snapshot() as view:
+                await asyncio.to_thread(export_tenant, view, tenant, target, self._backups.stop)
+
+        await self._backups.alone(run)
+
+    async def import_tenant(
+        self, tenant: str, source: Path, *, replace: bool, dry_run: bool
+    ) -> Restored:
+        """Make a tenant what an archive says; the archive stays as a backup of it.
+
+        Args:
+            tenant: Which; the archive may be of another one.
+            source: The archive.
+            replace: Whether what the tenant has may go; a backup of it is made.
+            dry_run: Check all of the archive, and only tell what would change.
+
+        Raises:
+            ServiceError: TENANT_NOT_EMPTY, STORAGE_FULL; FIELD_INVALID that names file and line.
+        """
+
+        async def run() -> Restored:
+            is_empty = self._is_empty(tenant)
+            if not (replace or is_empty):
+                raise ServiceError(
+                    Reason.TENANT_NOT_EMPTY,
+                    f"Tenant {tenant} has data already; import into an empty one, or replace it.",
+                    tenant_id=tenant,
+                )
+            return await self._import(tenant, source, keep=not is_empty, dry_run=dry_run)
+
+        return await self._backups.alone(run)
+
+    async def _import(self, tenant: str, source: Path, *, keep: bool, dry_run: bool) -> Restored:
+        restorer, folder = self._backups.restorer, self._backups.folder
+        manifest = await asyncio.to_thread(self._taken_in, tenant, source)
+        (part,) = manifest.tenants
+        try:
+            if dry_run:
+                return await restorer.compare(manifest, [part])
+            safety = (await self._backups.make(tenant, full=False)).backup_id if keep else ""
+            await asyncio.to_thread(folder.put_manifest, manifest)
+            done = await restorer.restore(manifest, part)
+        finally:
+            if dry_run:
+                await asyncio.to_thread(folder.remove_unnamed)
+        return Restored(manifest.backup_id, [done], safety, await self._revision())
+
+    def _taken_in(self, tenant: str, source: Path) -> Manifest:
+        """An archive's records as files of a backup, not named by a manifest yet."""
+        archive = Archive(source)
+        maker = Maker(self._backups.folder, stop=self._backups.stop)
+        highest = _Highest()
+        try:
+            found = {each.database: highest.of(each, archive.records(each)) for each in areas.KEPT}
+            part = maker.part(tenant, found, None, strip=0)
+        finally:
+            maker.close()
+            archive.close()
+        now_ns = self._backups.moment()
+        return Manifest(
+            format=FORMAT,
+            backup_id=new_id(now_ns),
+            owner=tenant,
+            create_time_ns=now_ns,
+            revision=highest.revision,
+            full=False,
+            tenants=[part],
+            written_bytes=maker.written_bytes,
+        )
+
+    def _is_empty(self, tenant: str) -> bool:
+        prefix = tenant_prefix(tenant)
+        with self._keeper.engine.read() as view:
+            return all(next(view.keys(each.database, prefix), None) is None for each in areas.KEPT)
+
+    async def _revision(self) -> int:
+        with self._keeper.engine.read() as view:
+            return view.revision()
+
+
+class _Highest:
+    """The highest revision that any record has."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+
+    def of(self, records: Records, rows: Iterator[Row]) -> Iterator[Row]:
+        for own, value in rows:
+            self.revision = max(self.revision, records.revision_of(value))
+            yield own, value
