@@ -92,7 +92,8 @@ def read_item(line: bytes) -> Record:
     found = _decode(line, _Item)
     if str(parse_scope(found.scope)) != found.scope:
         raise UnfitError(f"has scope {found.scope!r}, which is not as scopes are written")
-    rules.check_key(found.key)
+    if rules.normal_key(found.key) != found.key:
+        raise UnfitError("has a key that is not in normal form (NFC)")
     value = _value(found)
     rules.check_value(value)
     times = (found.create_time_ns, found.update_time_ns, found.expire_time_ns or 0)
@@ -111,7 +112,7 @@ def read_item(line: bytes) -> Record:
 
 def item_revision(stored: bytes) -> int:
     """The revision that an item has."""
-    return layout.unpack_item("", stored).revision
+    return layout.unpack_item("", stored, values=False).revision
 
 
 def _value(found: _Item) -> Value:
