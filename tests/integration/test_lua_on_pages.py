@@ -7,7 +7,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LUA = re.compile(r"^```lua\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = ("README.md", "docs/guide/scripts.md", "docs/reference/lua.md", "docs/guide/backups.md")
+PAGES = (
+    "README.md",
+    "docs/guide/scripts.md",
+    "docs/reference/lua.md",
+    "docs/guide/backups.md",
+    "docs/guide/state.md",
+)
 
 
 def examples():

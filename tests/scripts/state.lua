@@ -44,6 +44,17 @@ assert(#keys == 8 and keys[1] == "key1" and keys[8] == "other")
 assert(#State.list_keys("agent:a", "key") == 7)
 assert(#State.list_keys("agent:none") == 0)
 
+-- By id: what is set is got, under the scope that the id names, and nothing of another id.
+for _, kind in ipairs({"workflow", "agent", "tool"}) do
+  State[kind .. "_set"]("w-1", "step", {n = 1})
+  assert(State[kind .. "_get"]("w-1", "step").n == 1)
+  assert(State[kind .. "_get"]("w-2", "step") == nil)
+  assert(State.load(kind .. ":w-1", "step").n == 1)
+  assert(State[kind .. "_list"]("w-1")[1] == "step" and #State[kind .. "_list"]("w-1") == 1)
+  State[kind .. "_set"](State, "w-1", "step", nil)
+  assert(State[kind .. "_get"](State, "w-1", "step") == nil)
+end
+
 -- Bad arguments are named.
 local function refused(part, fn, ...)
   local ok, e = pcall(fn, ...)

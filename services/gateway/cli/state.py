@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.gateway.cli import state_places
 from services.gateway.cli.output import (
     say,
     show_json,
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Keys and values of a tenant.")
 app.command("watch")(watch)
+app.command("copy")(state_places.copy)
+app.command("move")(state_places.move)
+app.command("clear")(state_places.clear)
+app.command("increment", context_settings={"ignore_unknown_options": True})(state_places.increment)
+app.command("resolve")(state_places.resolve)
 
 _SHOWN_LENGTH = 60
 

@@ -93,8 +93,7 @@ State.get = State.load
 -- State.delete(scope, key); no error where there is none.
 State.delete = scoped(delete)
 
--- State.list_keys(scope?, prefix?) → all keys, in order.
-State.list_keys = kit.either_way(State, function(scope, prefix)
+local function list_keys(scope, prefix)
   local text, tenant = scope_of(scope, nil, "global")
   local keys, token = {}, nil
   repeat
@@ -105,4 +104,12 @@ State.list_keys = kit.either_way(State, function(scope, prefix)
     token = answer.next_page_token
   until token == nil or token == ""
   return keys
-end)
+end
+
+-- State.list_keys(scope?, prefix?) → all keys, in order.
+State.list_keys = kit.either_way(State, list_keys)
+
+-- For the parts that follow.
+kit.state = {
+  key_of = key_of, value_of = value_of, save = save, load = load, list_keys = list_keys,
+}
