@@ -394,16 +394,15 @@ def seal_value(key: bytes, value: bytes) -> bytes:
 
 
 def open_value(database: str, key: bytes, stored: bytes, *, at: int = 0) -> bytes:
-    """The value behind a checksum that stands at a place in what is stored.
+    """The value behind a checksum, before which there are `at` zero bytes.
 
     Raises:
         ServiceError: RECORD_CORRUPT where it is another's, or not whole.
     """
     begin = at + _CHECKSUM.size
     value = stored[begin:]
-    sound = len(stored) >= begin and stored[at:begin] == _CHECKSUM.pack(
-        zlib.crc32(value, zlib.crc32(key))
-    )
+    checksum = _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key)))
+    sound = len(stored) >= begin and stored[:begin] == bytes(at) + checksum
     if not sound:
         raise record_corrupt(database, key, "fails its checksum")
     return value

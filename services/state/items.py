@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.common.expiry import SLICE
 from services.common.limits import PAGE_BYTES_MAX
@@ -189,7 +190,10 @@ class Items:
                 rules.check_precondition(key, item, precondition)
             number = numbers.add(key, item.value if item else None, delta)
             ends = item.expire_time_ns if item else None
-            items.put(place, numbers.number_value(number), ends, kind=ChangeKind.INCREMENT)
+            value = numbers.number_value(number)
+            if item is not None and item.value is not None and item.value.is_sensitive:
+                value = replace(value, is_sensitive=True)
+            items.put(place, value, ends, kind=ChangeKind.INCREMENT)
             return Counted(number, step.revision)
 
         return await self._requests.step(tenant, once, Counted, operation, grows=True)

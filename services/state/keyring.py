@@ -186,6 +186,26 @@ class Keyring:
         except (InvalidTag, ValueError):
             raise record_corrupt("file key", _FILE, "fails its seal") from None
 
+    def seal_key(self, key: bytes) -> str:
+        """See `backup.sealing.KeySealer`: for the manifest of a backup.
+
+        Raises:
+            ServiceError: MASTER_KEY_MISSING.
+        """
+        return self.wrap_file_key(FileKey(key)).hex()
+
+    def open_key(self, sealed: str) -> bytes:
+        """What `seal_key` sealed.
+
+        Raises:
+            ServiceError: as `unwrap_file_key`.
+        """
+        try:
+            wrapped = bytes.fromhex(sealed)
+        except ValueError:
+            raise record_corrupt("file key", _FILE, "is not one") from None
+        return self.unwrap_file_key(wrapped).raw
+
     def rewrap(self, txn: Txn, version: Version) -> None:
         """Wrap a data key with the master key in force instead of the one before."""
         assert self.masters.current is not None

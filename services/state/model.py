@@ -28,6 +28,8 @@ class Value:
 
     encoding: Encoding
     content: bytes
+    is_sensitive: bool = False
+    """Whether only readers of the item are told: neither logs nor events nor exports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,12 +35,13 @@ class AsyncStateCalls(AsyncCaller):
         scope: str = "global",
         ttl_s: float | None = None,
         text: bool = False,
+        sensitive: bool = False,
         if_revision: int | None = None,
         if_absent: bool = False,
         if_present: bool = False,
     ) -> int:
         """Write one item; its new revision."""
-        item = t.SetItem(key, value, scope, ttl_s, text)
+        item = t.SetItem(key, value, scope, ttl_s, text, sensitive)
         return await self._unary(
             _state.set_state(
                 item, if_revision=if_revision, if_absent=if_absent, if_present=if_present

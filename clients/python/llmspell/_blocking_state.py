@@ -33,6 +33,7 @@ class StateCalls(BlockingCaller):
         scope: str = "global",
         ttl_s: float | None = None,
         text: bool = False,
+        sensitive: bool = False,
         if_revision: int | None = None,
         if_absent: bool = False,
         if_present: bool = False,
@@ -45,6 +46,7 @@ class StateCalls(BlockingCaller):
             scope: Such as `user:anna`.
             ttl_s: Seconds from now until it ends; None: for ever.
             text: Keep a `str` as text instead of as JSON.
+            sensitive: Keep the value out of logs, events, errors and exports.
             if_revision: Write only if the item still has this revision.
             if_absent: Write only if there is no such item.
             if_present: Write only if there is one.
@@ -52,7 +54,7 @@ class StateCalls(BlockingCaller):
         Raises:
             Conflict: REVISION_MISMATCH where the condition does not hold.
         """
-        item = t.SetItem(key, value, scope, ttl_s, text)
+        item = t.SetItem(key, value, scope, ttl_s, text, sensitive)
         return self._unary(
             _state.set_state(
                 item, if_revision=if_revision, if_absent=if_absent, if_present=if_present

@@ -63,7 +63,7 @@ def set_state(
     request = pb.SetStateRequest(
         scope=item.scope,
         key=item.key,
-        value=to_payload(item.value, text=item.text),
+        value=to_payload(item.value, text=item.text, sensitive=item.sensitive),
         ttl=to_duration(item.ttl_s, "ttl_s"),
         precondition=_precondition(
             {"if_revision": if_revision, "if_absent": if_absent, "if_present": if_present}
@@ -218,7 +218,7 @@ def _write(write: SetItem | DeleteItem) -> pb.StateWrite:
     return pb.StateWrite(
         scope=write.scope,
         key=write.key,
-        set=to_payload(write.value, text=write.text),
+        set=to_payload(write.value, text=write.text, sensitive=write.sensitive),
         ttl=to_duration(write.ttl_s, "ttl_s"),
     )
 
@@ -233,6 +233,7 @@ def _item(message: pb.Item) -> Item:
         create_time=from_timestamp(message, "create_time"),
         update_time=from_timestamp(message, "update_time"),
         expire_time=from_timestamp(message, "expire_time"),
+        sensitive=message.value.sensitive,
     )
 
 

@@ -30,6 +30,8 @@ class Item:
     update_time: datetime | None = None
     expire_time: datetime | None = None
     """None: never."""
+    sensitive: bool = False
+    """Whether it is kept out of logs, events, errors and exports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class SetItem:
     ttl_s: float | None = None
     text: bool = False
     """Keep a `str` as text instead of as JSON."""
+    sensitive: bool = False
+    """Keep the value out of logs, events, errors and exports."""
 
 
 @dataclass(frozen=True, slots=True)

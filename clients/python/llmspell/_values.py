@@ -65,19 +65,20 @@ def from_fields(fields: Mapping[str, Value]) -> dict[str, Any]:
     return {name: from_value(fields[name]) for name in sorted(fields)}
 
 
-def to_payload(value: Any, *, text: bool = False) -> Payload:
+def to_payload(value: Any, *, text: bool = False, sensitive: bool = False) -> Payload:
     """An item's value: bytes stay bytes, `text` keeps a `str` as it is, the rest is JSON."""
     if isinstance(value, bytes | bytearray | memoryview):
-        return Payload(raw=bytes(value))
+        return Payload(raw=bytes(value), sensitive=sensitive)
     if text:
         if not isinstance(value, str):
             raise _invalid("value", f"must be a str to be kept as text, not {_kind(value)}")
-        return Payload(text=value)
+        return Payload(text=value, sensitive=sensitive)
     try:
-        return Payload(json=json.dumps(value, ensure_ascii=False, allow_nan=False))
+        document = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         refuse_cycle(value, "value")
         raise _invalid("value", f"cannot be written as JSON: {error}") from None
+    return Payload(json=document, sensitive=sensitive)
 
 
 def refuse_cycle(value: Any, root: str) -> None:

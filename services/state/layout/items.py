@@ -42,6 +42,8 @@ _ENDS = struct.Struct(">Q")
 _ENDS_AT = _HEADER.size - _ENDS.size
 _PACKED = 0x80
 """In the byte of the encoding: the value is a block of lz4."""
+_SENSITIVE = 0x40
+"""In the same byte: the value is marked as sensitive."""
 _PACKED_FROM_BYTES = 1024
 _SAVED_SHARE = 8
 """A packed value is kept where it saves one in so many bytes."""
@@ -92,7 +94,7 @@ def pack_item(item: Item) -> bytes:
     expire_time_ns = _NEVER if item.expire_time_ns is None else item.expire_time_ns
     packed, content = _pack_content(item.value.content)
     header = _HEADER.pack(
-        item.value.encoding | packed,
+        item.value.encoding | packed | (_SENSITIVE if item.value.is_sensitive else 0),
         item.revision,
         item.create_time_ns,
         item.update_time_ns,
@@ -124,6 +126,11 @@ def ends_ns(stored: bytes) -> int:
     return ends
 
 
+def is_sensitive(stored: bytes) -> bool:
+    """Whether an item's value is marked as sensitive, from its value in `items`."""
+    return bool(stored[0] & _SENSITIVE)
+
+
 def plain_bytes(stored: bytes) -> int:
     """How many bytes an item's value has, from its value in `items`."""
     if stored[0] & _PACKED:
@@ -146,7 +153,8 @@ def _unpack_value(encoding: int, key: str, stored: bytes) -> Value:
     content = stored[_HEADER.size :]
     if encoding & _PACKED:
         content = _unpack_content(key, content)
-    return Value(Encoding(encoding & ~_PACKED), content)
+    kind = Encoding(encoding & ~(_PACKED | _SENSITIVE))
+    return Value(kind, content, is_sensitive(stored))
 
 
 def _unpack_content(key: str, packed: bytes) -> bytes:

@@ -60,11 +60,11 @@ def read_value(payload: state_pb2.Payload, field: str = "value") -> Value:
         content = payload.json.encode()
         rules.check_value(Value(Encoding.JSON, content), field)  # before time is spent on it
         _check_json(content, field)
-        return Value(Encoding.JSON, content)
+        return Value(Encoding.JSON, content, payload.sensitive)
     if kind == "text":
-        return Value(Encoding.TEXT, payload.text.encode())
+        return Value(Encoding.TEXT, payload.text.encode(), payload.sensitive)
     if kind == "raw":
-        return Value(Encoding.RAW, payload.raw)
+        return Value(Encoding.RAW, payload.raw, payload.sensitive)
     raise required(field)
 
 
@@ -244,11 +244,14 @@ def _write_change(seen: Seen) -> state_pb2.StateChange:
 
 
 def _write_value(value: Value) -> state_pb2.Payload:
+    told = state_pb2.Payload(sensitive=value.is_sensitive)
     if value.encoding is Encoding.JSON:
-        return state_pb2.Payload(json=value.content.decode())
-    if value.encoding is Encoding.TEXT:
-        return state_pb2.Payload(text=value.content.decode())
-    return state_pb2.Payload(raw=value.content)
+        told.json = value.content.decode()
+    elif value.encoding is Encoding.TEXT:
+        told.text = value.content.decode()
+    else:
+        told.raw = value.content
+    return told
 
 
 def _check_json(content: bytes, field: str) -> None:

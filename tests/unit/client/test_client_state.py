@@ -6,6 +6,7 @@ from contextlib import aclosing, closing
 import grpc
 import pytest
 from llmspell import FailedPrecondition, Unavailable
+from llmspell import types as t
 from llmspell._state import Watch
 
 
@@ -69,3 +70,13 @@ async def test_watch_of_the_asyncio_client(async_client, deployment):
         seen = [await anext(watch) for _ in range(2)]
     assert [told.changes[0].key for told in seen] == ["k1", "k2"]
     assert seen[0].changes[0].item is None
+
+
+def test_a_sensitive_value(client, deployment):
+    """The mark travels with the value, there and back, also in a batch."""
+    client.set_state("pin", "1234", sensitive=True)
+    client.set_state("plain", 1)
+    marks = {key: client.get_state(key).sensitive for key in ("pin", "plain")}
+    assert marks == {"pin": True, "plain": False}
+    client.batch([t.SetItem("plain", 1), t.SetItem("marked", 1, sensitive=True)])
+    assert [write.set.sensitive for write in deployment.requests[-1].writes] == [False, True]

@@ -4,7 +4,7 @@ import pytest
 
 from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
-from services.common.view import META
+from services.common.view import META, Slice
 from services.state.engines.embedded import open_store
 from services.state.file_key import CHUNK_BYTES_MORE, FileKey, Nonces
 from services.state.items import Items
@@ -298,3 +298,47 @@ def test_a_files_key_is_wrapped_by_the_master_key(clock):
     with pytest.raises(ServiceError) as error:
         Keyring().wrap_file_key(key)
     refused(error, Reason.MASTER_KEY_MISSING)
+
+
+def test_a_backups_key_is_sealed_for_its_manifest(clock):
+    """As text that only a holder of the master key opens."""
+    ring, key = sealing_ring(clock), bytes(range(32))
+    sealed = ring.seal_key(key)
+    assert key.hex() not in sealed
+    assert ring.open_key(sealed) == key
+    for text in (sealed[:-2] + "00", "no key"):
+        with pytest.raises(ServiceError):
+            ring.open_key(text)
+
+
+async def test_slices_are_sealed_too(keeper, clock):
+    """What is written and read many at once lies in the file as one value does."""
+    pairs = [(item_key("acme", "global", f"k{n}"), SECRET + b"%d" % n) for n in range(5)]
+    records = Slice([key for key, _ in pairs], [each for _, each in pairs])
+    await keeper.engine.write(lambda txn: txn.put_slice(ITEMS, records))
+    assert layout.sealed_version(stored(keeper, ITEMS, pairs[0][0])) == 1
+    with keeper.engine.read() as view:
+        assert view.slice(ITEMS, b"acme\0", limit=10).values == [each for _, each in pairs]
+    await plant(keeper, ITEMS, pairs[1][0], stored(keeper, ITEMS, pairs[2][0]))
+    with keeper.engine.read() as view, pytest.raises(ServiceError) as error:
+        view.slice(ITEMS, b"acme\0", limit=10)
+    assert refused(error, Reason.RECORD_CORRUPT).metadata["key"] == pairs[1][0].hex()
+
+
+async def test_slices_without_a_master_key(clock):
+    """With a checksum each, as single values have; a changed bit is named by its key."""
+    keeper = memory_keeper(clock, cipher=Keyring())
+    pairs = [(item_key("acme", "global", f"k{n}"), SECRET + b"%d" % n) for n in range(5)]
+    records = Slice([key for key, _ in pairs], [each for _, each in pairs])
+    await keeper.engine.write(lambda txn: txn.put_slice(ITEMS, records))
+    with keeper.engine.read() as view:
+        assert view.get(ITEMS, pairs[0][0]) == pairs[0][1]
+        assert view.slice(ITEMS, b"acme\0", limit=10).values == [each for _, each in pairs]
+    planted = bytearray(stored(keeper, ITEMS, pairs[1][0]))
+    for byte in (0, 2, -1):
+        changed = bytearray(planted)
+        changed[byte] ^= 2
+        await plant(keeper, ITEMS, pairs[1][0], bytes(changed))
+        with keeper.engine.read() as view, pytest.raises(ServiceError) as error:
+            view.slice(ITEMS, b"acme\0", limit=10)
+        assert refused(error, Reason.RECORD_CORRUPT).metadata["key"] == pairs[1][0].hex()
