@@ -46,7 +46,7 @@ async def build(settings: Settings) -> Parts:
     ring = _keyring(mine, clock)
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     parts = StateParts.over(keeper)
-    backups = _backups(mine, keeper)
+    backups = _backups(mine, keeper, ring)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
 
     def register(server: grpc.aio.Server) -> None:
@@ -85,11 +85,11 @@ async def build(settings: Settings) -> Parts:
     )
 
 
-def _backups(mine: StateSettings, keeper: Keeper) -> Backups:
+def _backups(mine: StateSettings, keeper: Keeper, ring: Keyring) -> Backups:
     """The folder of backups; tenants whose restore was cut off are refused until it has ended."""
     folder = BackupFolder(Path(mine.backups) if mine.backups else Path(mine.data) / "backups")
     retention = Retention(mine.backups_kept, mine.backup_days, mine.backup_bytes)
-    backups = Backups(keeper, folder, retention=retention)
+    backups = Backups(keeper, folder, retention=retention, ring=ring)
     backups.recover()
     return backups
 

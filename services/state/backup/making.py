@@ -51,7 +51,7 @@ class Maker:
         self._writer = ThreadPoolExecutor(1, "backup-writer")
         self.written_bytes = 0
 
-    def tenant(self, view: View, tenant: str, key: bytes | None) -> TenantPart:
+    def tenant(self, view: View, tenant: str, key: bytes | None, sealed_key: str) -> TenantPart:
         """All of a tenant's records in a view; their files are on disk, names included.
 
         Raises:
@@ -60,12 +60,25 @@ class Maker:
         """
         prefix = tenant_prefix(tenant)
         found = {each.database: view.scan(each.database, prefix) for each in areas.KEPT}
-        return self.part(tenant, found, key, strip=len(prefix))
+        return self.part(tenant, found, key, sealed_key, strip=len(prefix))
 
     def part(
-        self, tenant: str, found: Mapping[str, Iterator[Row]], key: bytes | None, *, strip: int
+        self,
+        tenant: str,
+        found: Mapping[str, Iterator[Row]],
+        key: bytes | None,
+        sealed_key: str,
+        *,
+        strip: int,
     ) -> TenantPart:
-        """Records of databases, in key order, without the first `strip` bytes of each key.
+        """Records of databases, in key order.
+
+        Args:
+            tenant: Whose they are.
+            found: Database → its records.
+            key: What files are sealed with; None: they are not.
+            sealed_key: The same as the manifest has it.
+            strip: How many bytes at the beginning of each key are left out.
 
         Raises:
             ServiceError: STORAGE_FULL; what the iterators raise.
@@ -76,7 +89,8 @@ class Maker:
             for name, rows in found.items()
         ]
         self._folder.flush_names(tenant)
-        return TenantPart(tenant, [part for part in parts if part.record_count])
+        kept = [part for part in parts if part.record_count]
+        return TenantPart(tenant, kept, sealed_key=sealed_key)
 
     def close(self) -> None:
         """End the thread that writes."""

@@ -32,7 +32,8 @@ from services.state.backup.model import (
 )
 from services.state.backup.restorer import Restorer, parts_of
 from services.state.backup.retention import Retention, files_of, outlived
-from services.state.backup.sealing import KeySealer, Sealing
+from services.state.backup.sealing import Sealing
+from services.state.keyring import Keyring
 from services.state.layout import RESTORES, backups
 from services.state.step import Keeper, tenant_restoring
 
@@ -71,15 +72,15 @@ class Backups:
         folder: BackupFolder,
         *,
         retention: Retention | None = None,
-        sealer: KeySealer | None = None,
+        ring: Keyring | None = None,
     ) -> None:
-        """`sealer`: encrypts backups; None: they are not."""
+        """`ring`: its master key encrypts backups; None: they are not."""
         self.keeper = keeper
         self.folder = folder
         self.retention = retention or Retention()
         """Which backups are kept no longer."""
-        self._sealing = Sealing(sealer)
-        self.restorer = Restorer(keeper, folder, self._sealing)
+        self.sealing = Sealing(ring)
+        self.restorer = Restorer(keeper, folder, self.sealing)
         self._lock = asyncio.Lock()
         self._last_ns = 0
         self.stop = threading.Event()
@@ -238,6 +239,7 @@ class Backups:
         """Go on with restores that were cut off, let go of old backups and of files without one."""
         await self.alone(self._resume)
         await self.alone(lambda: self._let_go(self.folder.owners(), dry_run=False))
+        await self.alone(lambda: asyncio.to_thread(self._renew_keys))
 
     async def purge(self, tenant: str) -> None:
         """Remove a tenant's own backups; a restore of it that does not get on is given up.
@@ -266,6 +268,12 @@ class Backups:
 
     # What works alone with the folder.
 
+    def key_for(self, tenant: str) -> tuple[bytes | None, str]:
+        """The key of a new backup of a tenant, and as its manifest has it."""
+        listed = [*self.folder.listed(tenant), *self.folder.listed("")]
+        listed.sort(key=lambda each: each.backup_id, reverse=True)
+        return self.sealing.key_for(tenant, (each.manifest for each in listed if each.manifest))
+
     def moment(self) -> int:
         """Now, later than for any other backup."""
         self._last_ns = max(self.keeper.time.now_ns(), self._last_ns + 1)
@@ -291,7 +299,7 @@ class Backups:
         maker = Maker(self.folder, full=full, stop=self.stop)
         try:
             names = [owner] if owner else tenants_of(view)
-            parts = [maker.tenant(view, name, None) for name in names]
+            parts = [maker.tenant(view, name, *self.key_for(name)) for name in names]
         finally:
             maker.close()
         return Manifest(
@@ -324,6 +332,14 @@ class Backups:
                     "a restore that was cut off cannot go on",
                     extra={"tenant": tenant, "backup_id": backup_id, "why": error.message},
                 )
+
+    def _renew_keys(self) -> None:
+        """Wrap keys of backups with the master key in force, before the one before it is gone."""
+        for owner in self.folder.owners():
+            for each in self.folder.listed(owner):
+                renewed = self.sealing.renewed(each.manifest) if each.manifest else None
+                if renewed is not None and renewed is not each.manifest:
+                    self.folder.put_manifest(renewed)
 
     async def _retain(self, owner: str) -> None:
         """Let go of an owner's old backups; what fails is logged: the backup itself was made."""

@@ -104,7 +104,7 @@ class Transfer:
         highest = _Highest()
         try:
             found = {each.database: highest.of(each, archive.records(each)) for each in areas.KEPT}
-            part = maker.part(tenant, found, None, strip=0)
+            part = maker.part(tenant, found, *self._backups.key_for(tenant), strip=0)
         finally:
             maker.close()
             archive.close()
