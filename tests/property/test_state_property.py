@@ -38,9 +38,10 @@ CHANGES_IN_A_STEP = 14
 
 tenants = st.sampled_from(["acme", "acme2", "globex"])
 scopes = st.sampled_from(["global", "session:a", "session:ab"])
-keys = st.sampled_from(
-    ["a", "ab", "b", "b/c", "é", "e\u0301", "\U0001f600", "", "x\0y", "__a", "a//b"]
+keys = st.sampled_from(["a", "ab"]) | st.sampled_from(
+    ["b", "b/c", "é", "e\u0301", "\U0001f600", "", "x\0y", "__a", "a//b"]
 )
+"""Half of them the same two, so that one is met again."""
 values = st.one_of(
     st.integers(-5, 5).map(lambda number: Value(Encoding.JSON, str(number).encode())),
     st.just(Value(Encoding.JSON, b"9223372036854775807")),
@@ -120,7 +121,6 @@ class StateMachine(RuleBasedStateMachine):
 
     def answers(self, name, *args, **kwargs):
         """What both engines answer; an error answers with its reason and metadata."""
-
         if kwargs.get("once"):  # a digest is of the method, too
             once = kwargs["once"]
             kwargs["once"] = Once(once.request_id, name.encode() + once.digest)
