@@ -57,8 +57,10 @@ class Records:
     """The databases in which those entries are."""
     write: Callable[[bytes, bytes], bytes] = lines.write_raw
     """Key without the tenant and value → the line that an export has of it."""
-    read: Callable[[bytes], lines.Record] = lines.read_raw
-    """And back, checked."""
+    withhold: Callable[[bytes, bytes], bytes | None] = lines.withhold_none
+    """The line of a record that is not exported in clear unless that is asked for; None: it is."""
+    read: Callable[[bytes], lines.Record | None] = lines.read_raw
+    """From a line, checked; None where the line withholds what the record held."""
     revision_of: Callable[[bytes], int] = no_revision
     """The revision in a value; an import raises the store's to the highest."""
 
@@ -69,6 +71,7 @@ KEPT: tuple[Records, ...] = (
         items.index_entries,
         (EXPIRY,),
         write=lines.write_item,
+        withhold=lines.withhold_item,
         read=lines.read_item,
         revision_of=lines.item_revision,
     ),

@@ -77,9 +77,10 @@ def clean_up_backups(*, dry_run: bool) -> Call[BackupsCleanedUp]:
     )
 
 
-def export_tenant() -> Call[bytes | None]:
+def export_tenant(*, include_sensitive: bool) -> Call[bytes | None]:
     """The archive, a piece at a time."""
-    return Call(pb.ExportTenantRequest(), lambda answer: answer.data)
+    request = pb.ExportTenantRequest(include_sensitive=include_sensitive)
+    return Call(request, lambda answer: answer.data)
 
 
 def import_tenant(

@@ -62,9 +62,13 @@ class BackupCalls(BlockingCaller):
         """Remove backups that are kept no longer, as the deployment's settings say."""
         return self._unary(_backup.clean_up_backups(dry_run=dry_run))
 
-    def export_tenant(self) -> Generator[bytes, None, None]:
-        """The tenant's state as a tar of JSON lines, a piece at a time: write them to a file."""
-        return self._stream(_backup.export_tenant())
+    def export_tenant(self, *, include_sensitive: bool = False) -> Generator[bytes, None, None]:
+        """The tenant's state as a tar of JSON lines, a piece at a time: write them to a file.
+
+        Args:
+            include_sensitive: Write values that are marked as sensitive too, in clear.
+        """
+        return self._stream(_backup.export_tenant(include_sensitive=include_sensitive))
 
     def import_tenant(
         self, archive: Iterable[bytes], *, replace: bool = False, dry_run: bool = False

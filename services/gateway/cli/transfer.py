@@ -18,11 +18,19 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A tar; - is 
 _PIECE_BYTES = 1024**2
 
 
-def export(context: typer.Context, tenant_id: TenantArgument, file: FileArgument) -> None:
+def export(
+    context: typer.Context,
+    tenant_id: TenantArgument,
+    file: FileArgument,
+    *,
+    include_sensitive: Annotated[
+        bool, typer.Option("--include-sensitive", help="Write values marked as sensitive too.")
+    ] = False,
+) -> None:
     """Write a tenant's state to a file: JSON lines in a tar. It is in clear: keep it safe."""
     size = 0
     with connect(context, tenant_id) as client:
-        pieces = client.export_tenant()
+        pieces = client.export_tenant(include_sensitive=include_sensitive)
         if str(file) == "-":
             for piece in pieces:
                 size += sys.stdout.buffer.write(piece)

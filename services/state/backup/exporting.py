@@ -48,18 +48,34 @@ class Exported(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: list[ExportedFile]
 
 
-def export_tenant(view: View, tenant: str, target: Path, stop: threading.Event) -> None:
+def export_tenant(
+    view: View, tenant: str, target: Path, stop: threading.Event, *, in_clear: bool
+) -> None:
     """Write the archive of a tenant, as a view has it, to a file.
+
+    Args:
+        view: What is exported.
+        tenant: Whose.
+        target: The file.
+        stop: Give up where it is set.
+        in_clear: Write values that are marked as sensitive too.
 
     Raises:
         ServiceError: RECORD_CORRUPT, SERVICE_UNAVAILABLE where `stop` is set.
         OSError: it cannot be written.
     """
     parts: list[tuple[ExportedFile, Path]] = []
+    prefix = tenant_prefix(tenant)
     try:
         for records in areas.KEPT:
             path = target.with_name(f"{target.name}.{records.database}")
-            file = _write_lines(view, tenant, records, path, stop)
+            file = _write_lines(
+                rested(view.scan(records.database, prefix), stop),
+                records,
+                path,
+                strip=len(prefix),
+                in_clear=in_clear,
+            )
             parts.append((file, path))
         _write_tar(tenant, [(file, path) for file, path in parts if file.lines], target)
     finally:
@@ -68,13 +84,19 @@ def export_tenant(view: View, tenant: str, target: Path, stop: threading.Event) 
 
 
 def _write_lines(
-    view: View, tenant: str, records: Records, path: Path, stop: threading.Event
+    rows: Iterator[tuple[bytes, bytes]],
+    records: Records,
+    path: Path,
+    *,
+    strip: int,
+    in_clear: bool,
 ) -> ExportedFile:
-    prefix = tenant_prefix(tenant)
     digest, count = blake3(), 0
     with path.open("wb") as file:
-        for key, value in rested(view.scan(records.database, prefix), stop):
-            line = records.write(key[len(prefix) :], value) + b"\n"
+        for key, value in rows:
+            own = key[strip:]
+            withheld = None if in_clear else records.withhold(own, value)
+            line = (withheld or records.write(own, value)) + b"\n"
             digest.update(line)
             file.write(line)
             count += 1
@@ -135,7 +157,10 @@ class Archive:
         digest, last, count = blake3(), b"", 0
         for count, line in enumerate(self._lines(name), 1):
             digest.update(line)
-            own, value = _read_line(records, line, f"{name} line {count}")
+            found = _read_line(records, line, f"{name} line {count}")
+            if found is None:
+                continue
+            own, value = found
             if own <= last:
                 raise field_invalid(f"{name} line {count}", "must come after the line before it")
             last = own
@@ -188,7 +213,7 @@ class Archive:
         return manifest
 
 
-def _read_line(records: Records, line: bytes, place: str) -> tuple[bytes, bytes]:
+def _read_line(records: Records, line: bytes, place: str) -> tuple[bytes, bytes] | None:
     try:
         return records.read(line)
     except UnfitError as error:

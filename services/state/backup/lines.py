@@ -42,6 +42,8 @@ class _Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     json: str | None = None
     text: str | None = None
     raw: bytes | None = None
+    sensitive: bool = False
+    withheld: bool = False
 
 
 def write_raw(own: bytes, stored: bytes) -> bytes:
@@ -62,7 +64,7 @@ def read_raw(line: bytes) -> Record:
 
 
 def write_item(own: bytes, stored: bytes) -> bytes:
-    """An item with its scope, times and revision."""
+    """An item with its scope, times and revision, in clear."""
     scope, key = own.decode().split("\0")
     item = layout.unpack_item(key, stored)
     assert item.value is not None, "an item is stored with its value"
@@ -78,18 +80,45 @@ def write_item(own: bytes, stored: bytes) -> bytes:
         json=content.decode() if kind is Encoding.JSON else None,
         text=content.decode() if kind is Encoding.TEXT else None,
         raw=content if kind is Encoding.RAW else None,
+        sensitive=item.value.is_sensitive,
     )
     return msgspec.json.encode(line)
 
 
-def read_item(line: bytes) -> Record:
-    """From what `write_item` wrote, checked as a write is.
+def withhold_item(own: bytes, stored: bytes) -> bytes | None:
+    """The line of an item whose value is marked as sensitive, without it; None for any other."""
+    if not layout.is_sensitive(stored):
+        return None
+    scope, key = own.decode().split("\0")
+    item = layout.unpack_item(key, stored, values=False)
+    line = _Item(
+        scope=scope,
+        key=key,
+        revision=item.revision,
+        create_time_ns=item.create_time_ns,
+        update_time_ns=item.update_time_ns,
+        expire_time_ns=item.expire_time_ns,
+        sensitive=True,
+        withheld=True,
+    )
+    return msgspec.json.encode(line)
+
+
+def withhold_none(own: bytes, stored: bytes) -> bytes | None:
+    """Nothing of these records is marked."""
+    del own, stored
+
+
+def read_item(line: bytes) -> Record | None:
+    """From what `write_item` wrote, checked as a write is; None where the value was withheld.
 
     Raises:
         UnfitError: it is something else.
         ServiceError: a key, scope or value breaks a rule or a limit.
     """
     found = _decode(line, _Item)
+    if found.withheld:
+        return None
     if str(parse_scope(found.scope)) != found.scope:
         raise UnfitError(f"has scope {found.scope!r}, which is not as scopes are written")
     if rules.normal_key(found.key) != found.key:
@@ -120,15 +149,15 @@ def _value(found: _Item) -> Value:
     if len(given) != 1:
         raise UnfitError("must have one of json, text and raw")
     if found.raw is not None:
-        return Value(Encoding.RAW, found.raw)
+        return Value(Encoding.RAW, found.raw, found.sensitive)
     if found.text is not None:
-        return Value(Encoding.TEXT, found.text.encode())
+        return Value(Encoding.TEXT, found.text.encode(), found.sensitive)
     assert found.json is not None
     try:
         msgspec.json.decode(found.json)
     except (msgspec.DecodeError, RecursionError) as error:
         raise UnfitError(f"has a json that is none: {error}") from None
-    return Value(Encoding.JSON, found.json.encode())
+    return Value(Encoding.JSON, found.json.encode(), found.sensitive)
 
 
 def _decode(line: bytes, kind: type[S]) -> S:

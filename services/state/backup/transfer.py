@@ -40,8 +40,13 @@ class Transfer:
         finally:
             path.unlink(missing_ok=True)
 
-    async def export_tenant(self, tenant: str, target: Path) -> None:
+    async def export_tenant(self, tenant: str, target: Path, *, in_clear: bool = False) -> None:
         """Write a tenant as it is at one revision.
+
+        Args:
+            tenant: Which.
+            target: The file.
+            in_clear: Write values that are marked as sensitive too.
 
         Raises:
             ServiceError: TENANT_RESTORING, STORAGE_FULL, RECORD_CORRUPT.
@@ -51,7 +56,9 @@ class Transfer:
             if tenant in self._keeper.restoring:
                 raise tenant_restoring(tenant)
             with self._keeper.engine.snapshot() as view:
-                await asyncio.to_thread(export_tenant, view, tenant, target, self._backups.stop)
+                await asyncio.to_thread(
+                    export_tenant, view, tenant, target, self._backups.stop, in_clear=in_clear
+                )
 
         await self._backups.alone(run)
 

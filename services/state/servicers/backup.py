@@ -135,9 +135,11 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
         self, request: backup_pb2.ExportTenantRequest, context: object
     ) -> AsyncGenerator[backup_pb2.ExportTenantResponse, None]:
         """The archive, a piece at a time."""
-        del request, context
+        del context
         with self._transfer.aside() as path:
-            await self._transfer.export_tenant(current_context().tenant, path)
+            await self._transfer.export_tenant(
+                current_context().tenant, path, in_clear=request.include_sensitive
+            )
             total = path.stat().st_size
             with path.open("rb") as archive:
                 while data := await asyncio.to_thread(archive.read, _PIECE_BYTES):

@@ -32,10 +32,10 @@ async def world(request, tmp_path):
     await world.items.close()
 
 
-async def exported(world, tenant):
+async def exported(world, tenant, **options):
     transfer = Transfer(world.backups)
     with transfer.aside() as path:
-        await transfer.export_tenant(tenant, path)
+        await transfer.export_tenant(tenant, path, **options)
         return path.read_bytes()
 
 
@@ -189,3 +189,20 @@ async def test_an_archive_that_was_changed_or_cut(world):
     assert changed != archive
     assert "manifest.json" in (await world.refusal(taken_in(world, "c", changed))).message
     assert world.state("c")["items"] == {}
+
+
+async def test_sensitive_values_leave_on_request_only(world):
+    """Without the flag an export has no word of them, and its import leaves them out."""
+    secret = Value(Encoding.TEXT, b"the kettle", is_sensitive=True)
+    await world.items.set("a", "global", "hidden", secret)
+    await world.items.set("a", "global", "json", Value(Encoding.JSON, b"2"))
+    withheld = await exported(world, "a")
+    assert b"kettle" not in withheld
+    assert b"hidden" in withheld
+    await taken_in(world, "c", withheld)
+    assert (await world.items.get("c", "global", "hidden")).item is None
+    clear = await exported(world, "a", in_clear=True)
+    assert b"kettle" in clear
+    await taken_in(world, "c", clear, replace=True)
+    found = await world.items.get("c", "global", "hidden")
+    assert found.item.value == secret
