@@ -9,6 +9,7 @@ from typing import Any, cast
 from google.protobuf.descriptor import MethodDescriptor
 from llmspell.v1 import (
     backup_pb2,
+    event_pb2,
     options_pb2,
     process_pb2,
     rag_pb2,
@@ -25,6 +26,7 @@ from services.common.errors import Reason, ServiceError
 
 FILES = (
     backup_pb2,
+    event_pb2,
     process_pb2,
     rag_pb2,
     script_pb2,

@@ -148,6 +148,12 @@ class StateSettings:
     previous_master_key_file: str = ""
     """File with the master key before, while a rotation wraps data keys again. Empty:
     LLMSPELL_PREVIOUS_MASTER_KEY. A file that is not there is no error."""
+    events_kept: int = limits.EVENTS_KEPT_MAX
+    """Published events that are kept of each tenant; the oldest are let go beyond that."""
+    events_kept_bytes: int = limits.EVENTS_KEPT_BYTES_MAX
+    """Likewise, by their bytes."""
+    events_kept_s: float = limits.EVENTS_KEPT_SECONDS
+    """How long a published event is kept. A change counts for what is published after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,17 @@ from collections.abc import Iterable
 
 from services.common.errors import field_invalid
 
-_READER = frozenset({"self.read", "state.read", "vector.read", "rag.read", "backup.read"})
-_WRITER = _READER | {"state.write", "vector.write", "rag.write", "script.run", "backup.write"}
+_READER = frozenset(
+    {"self.read", "state.read", "event.read", "vector.read", "rag.read", "backup.read"}
+)
+_WRITER = _READER | {
+    "state.write",
+    "event.write",
+    "vector.write",
+    "rag.write",
+    "script.run",
+    "backup.write",
+}
 _ADMIN = _WRITER | {"vector.admin", "backup.admin", "vault.admin"}
 
 ROLES = {"reader": _READER, "writer": _WRITER, "admin": _ADMIN}

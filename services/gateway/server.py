@@ -32,6 +32,7 @@ OWNERS = {
     "llmspell.v1.StateService": "state",
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.VaultService": "state",
+    "llmspell.v1.EventService": "state",
 }
 """Which process serves what. Calls flow downhill: gateway → runtime → vector → state."""
 

@@ -7,7 +7,13 @@ import os
 from pathlib import Path
 
 import grpc
-from llmspell.v1 import backup_pb2_grpc, process_pb2_grpc, state_pb2_grpc, vault_pb2_grpc
+from llmspell.v1 import (
+    backup_pb2_grpc,
+    event_pb2_grpc,
+    process_pb2_grpc,
+    state_pb2_grpc,
+    vault_pb2_grpc,
+)
 
 from services.common.clock import Clock, SystemClock
 from services.common.context import Seal, derive_key, read_key
@@ -23,9 +29,12 @@ from services.state.backup.folder import BackupFolder
 from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
 from services.state.engine import open_engine
+from services.state.event_step import KeptEvents
+from services.state.events import Events
 from services.state.keyring import Keyring
 from services.state.master_key import MasterKeys, read_master_keys
 from services.state.servicers.backup import BackupServicer
+from services.state.servicers.event import EventServicer
 from services.state.servicers.state import StateParts, StateServicer
 from services.state.servicers.vault import VaultServicer
 from services.state.step import Keeper
@@ -33,6 +42,7 @@ from services.state.vault import Vault
 
 STATE_SERVICE = "llmspell.v1.StateService"
 BACKUP_SERVICE = "llmspell.v1.BackupService"
+EVENT_SERVICE = "llmspell.v1.EventService"
 VAULT_SERVICE = "llmspell.v1.VaultService"
 
 log = logging.getLogger(__name__)
@@ -47,14 +57,18 @@ async def build(settings: Settings) -> Parts:
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     parts = StateParts.over(keeper)
     backups = _backups(mine, keeper, ring)
+    events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
 
     def register(server: grpc.aio.Server) -> None:
         tokens = PageTokens(derive_key(key, "state pages"))
-        state = StateServicer(parts, tokens, purges=(backups.purge,), destroy_keys=vault.destroy)
+        purges = (backups.purge, events.purge)
+        state = StateServicer(parts, tokens, purges=purges, destroy_keys=vault.destroy)
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
         backup = BackupServicer(backups, PageTokens(derive_key(key, "backup pages")))
         backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
+        event = EventServicer(events, PageTokens(derive_key(key, "event pages")))
+        event_pb2_grpc.add_EventServiceServicer_to_server(event, server)
         vault_pb2_grpc.add_VaultServiceServicer_to_server(VaultServicer(vault), server)
         process = ProcessServicer("state", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
@@ -72,13 +86,15 @@ async def build(settings: Settings) -> Parts:
             guard=backups.check_open,
         ),
         register=register,
-        services=(STATE_SERVICE, BACKUP_SERVICE, VAULT_SERVICE, PROCESS_SERVICE),
+        services=(STATE_SERVICE, BACKUP_SERVICE, EVENT_SERVICE, VAULT_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
         background=(
             lambda: sweep_forever(parts.items, mine.sweep_interval_s),
             lambda: sweep_forever(vault, mine.sweep_interval_s),
             lambda: sweep_forever(parts.requests, mine.sweep_interval_s),
+            lambda: sweep_forever(events, mine.sweep_interval_s),
             parts.watches.run,
+            events.subscriptions.run,
             lambda: backups.care(mine.backup_sweep_s),
         ),
         close=close,
@@ -107,3 +123,11 @@ def _keyring(mine: StateSettings, clock: Clock) -> Keyring:
         key_id = ring.masters.current.key_id.hex()
         log.info("what tenants keep is encrypted", extra={"master_key_id": key_id})
     return ring
+
+
+def _kept_events(settings: StateSettings) -> KeptEvents:
+    return KeptEvents(
+        count_max=settings.events_kept,
+        bytes_max=settings.events_kept_bytes,
+        age_ns=int(settings.events_kept_s * 1e9),
+    )

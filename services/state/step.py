@@ -101,14 +101,24 @@ class Step:
         Raises:
             ServiceError: TENANT_RESTORING.
         """
+        place = layout.change_key(tenant, self.take_revision(tenant), self._changes)
+        self.txn.put(CHANGES, place, layout.pack_change(kind, self.now_ns, scope, key))
+        self._changes += 1
+        self._made[tenant] = self._made.get(tenant, 0) + 1
+        return self._revision
+
+    def take_revision(self, tenant: str) -> int:
+        """The revision of this step, for what changes something that the feed does not tell of.
+
+        Who waits for the tenant's changes is woken where it is named in `txn.touched`.
+
+        Raises:
+            ServiceError: TENANT_RESTORING.
+        """
         if tenant in self.restoring:
             raise tenant_restoring(tenant)
         if self._revision == 0:
             self._revision = self.txn.next_revision()
-        place = layout.change_key(tenant, self._revision, self._changes)
-        self.txn.put(CHANGES, place, layout.pack_change(kind, scope, key))
-        self._changes += 1
-        self._made[tenant] = self._made.get(tenant, 0) + 1
         return self._revision
 
     def finish(self) -> int:
@@ -153,7 +163,7 @@ class Step:
         untold = self.txn.next_revision()
         revision = self.txn.next_revision()
         place = layout.change_key(tenant, revision, 0)
-        self.txn.put(CHANGES, place, layout.pack_change(kind, "", key))
+        self.txn.put(CHANGES, place, layout.pack_change(kind, self.now_ns, "", key))
         self.txn.put(TENANTS, tenant.encode(), layout.pack_kept(Kept(untold, 1)))
         self.txn.touched.add(tenant)
         return revision

@@ -11,6 +11,7 @@ from google.protobuf import message_factory
 from google.rpc import error_details_pb2, status_pb2
 from llmspell.v1 import (
     backup_pb2,
+    event_pb2,
     rag_pb2,
     script_pb2,
     state_pb2,
@@ -26,6 +27,7 @@ from services.common.clock import SystemClock
 from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 
 OWNERS = {
+    "llmspell.v1.EventService": "state",
     "llmspell.v1.StateService": "state",
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.VectorService": "vector",
@@ -38,6 +40,10 @@ VECTOR = types_pb2.Vector(values=[1.0, 2.0, 3.0])
 
 def state(name, **fields):
     return getattr(state_pb2, f"{name}Request")(**fields)
+
+
+def event(name, **fields):
+    return getattr(event_pb2, f"{name}Request")(**fields)
 
 
 def vector(name, **fields):
@@ -93,6 +99,9 @@ def requests_for(name: str):
             "MoveStateScope", source_scope="session:s", scope="user:moved", prefix=name
         ),
         "StateService/ClearState": state("ClearState", scope="session:s", prefix=name),
+        "EventService/PublishEvents": event("PublishEvents"),
+        "EventService/ListEvents": event("ListEvents", pattern=f"{name}.*"),
+        "EventService/PollEvents": event("PollEvents", pattern=f"{name}.*", after=0),
         "VectorService/CreateCollection": vector("CreateCollection", dimension=3, **where),
         "VectorService/GetCollection": vector("GetCollection", **where),
         "VectorService/ListCollections": vector("ListCollections", scope="session:x"),
@@ -145,6 +154,8 @@ OPERATOR_ONLY = {
 COVERED_ELSEWHERE = {
     "BackupService/ExportTenant": "names nothing; see test_export_and_import in test_backups",
     "BackupService/ImportTenant": "writes to the caller's own tenant; likewise",
+    "EventService/SubscribeEvents": "does not end; see test_tenants_are_apart in test_events",
+    "EventService/GetEventStats": "counts of the caller's own; likewise",
     "TenantService/WhoAmI": "answers about the caller only; see test_who_am_i",
     "StateService/WatchState": "never ends by itself; see test_watch_is_apart in test_state_watch",
     "RagService/IngestDocuments": "writes to the caller's own tenant; see test_ingestion_is_apart",

@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from llmspell.v1 import (
     backup_pb2,
+    event_pb2,
     process_pb2,
     rag_pb2,
     script_pb2,
@@ -31,6 +32,7 @@ from llmspell.v1 import (
 T = TypeVar("T")
 _FILES = (
     backup_pb2,
+    event_pb2,
     process_pb2,
     rag_pb2,
     script_pb2,

@@ -7,12 +7,13 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from llmspell import _scripts, _tenants
 from llmspell import types as t
 from llmspell._blocking_backups import BackupCalls
+from llmspell._blocking_events import EventCalls
 from llmspell._blocking_state import StateCalls
 from llmspell._blocking_vault import VaultCalls
 from llmspell._blocking_vectors import VectorCalls
 
 
-class Client(BackupCalls, StateCalls, VaultCalls, VectorCalls):
+class Client(BackupCalls, EventCalls, StateCalls, VaultCalls, VectorCalls):
     """A connection to a gateway, as one caller. Safe to share between threads.
 
     Example:

@@ -21,6 +21,7 @@ from llmspell._backup_types import (
     RestoreDelta,
     TenantImport,
 )
+from llmspell._event_types import Event, Events, EventStats, NewEvent, SkippedEvents
 from llmspell._state_types import (
     BatchResult,
     ChangeKind,
@@ -74,6 +75,9 @@ __all__ = [
     "Embedding",
     "EmbeddingProvider",
     "Encoding",
+    "Event",
+    "EventStats",
+    "Events",
     "Filter",
     "Hit",
     "Hnsw",
@@ -83,6 +87,7 @@ __all__ = [
     "Matrix",
     "Metric",
     "Mode",
+    "NewEvent",
     "Passage",
     "ProcessStatus",
     "Progress",
@@ -100,6 +105,7 @@ __all__ = [
     "SearchResult",
     "SearchSettings",
     "SetItem",
+    "SkippedEvents",
     "Snapshot",
     "StateChange",
     "StateChanges",

@@ -18,6 +18,9 @@ RESTORES = "restores"
 KEYS = "keys"
 REQUESTS = "requests"
 REQUEST_TIMES = "request_times"
+EVENTS = "events"
+EVENT_ENDS = "event_ends"
+EVENT_LOGS = "event_logs"
 
 DATABASES = (
     ITEMS,
@@ -28,13 +31,18 @@ DATABASES = (
     KEYS,
     REQUESTS,
     REQUEST_TIMES,
+    EVENTS,
+    EVENT_ENDS,
+    EVENT_LOGS,
 )
 
-SEALED = frozenset({ITEMS, REQUESTS})
+SEALED = frozenset({ITEMS, REQUESTS, EVENTS})
 """Databases with content: their keys begin with the tenant, their values are sealed with its data
 key where there is a master key."""
 
-INDEXES = frozenset({EXPIRY, CHANGES, TENANTS, RESTORES, KEYS, REQUEST_TIMES})
+INDEXES = frozenset(
+    {EXPIRY, CHANGES, TENANTS, RESTORES, KEYS, REQUEST_TIMES, EVENT_ENDS, EVENT_LOGS}
+)
 """Databases with names, numbers and wrapped keys, which have a checksum only. Each database is
 either sealed or one of these."""
 

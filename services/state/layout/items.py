@@ -4,7 +4,7 @@
 |---|---|---|
 | items | tenant NUL scope NUL key | header, content |
 | expiry | expire time, key in `items` | nothing |
-| changes | tenant NUL revision, number in the revision | kind, scope NUL key |
+| changes | tenant NUL revision, number in the revision | kind, moment, scope NUL key |
 | tenants | tenant | revision up to which changes were let go, how many are kept |
 
 An expiry entry exists exactly where an item with that expire time does. Each call that changes
@@ -36,6 +36,7 @@ KEY_BYTES_MAX = 511
 _HEADER = struct.Struct(">BQQQQ")
 _MOMENT = struct.Struct(">Q")
 _CHANGE_KEY = struct.Struct(">QI")
+_CHANGE = struct.Struct(">BQ")
 _KEPT = struct.Struct(">QQ")
 _LENGTH = struct.Struct(">I")
 _ENDS = struct.Struct(">Q")
@@ -70,6 +71,8 @@ class Change:
     number: int
     """Its place among the changes of its revision, from 0."""
     kind: ChangeKind
+    time_ns: int
+    """When it was made."""
     tenant: str
     scope: str
     key: str
@@ -206,16 +209,17 @@ def revision_prefix(tenant: str, revision: int) -> bytes:
     return tenant_prefix(tenant) + _MOMENT.pack(revision)
 
 
-def pack_change(kind: ChangeKind, scope: str, key: str) -> bytes:
+def pack_change(kind: ChangeKind, time_ns: int, scope: str, key: str) -> bytes:
     """Value in `changes`."""
-    return bytes([kind]) + f"{scope}\0{key}".encode()
+    return _CHANGE.pack(kind, time_ns) + f"{scope}\0{key}".encode()
 
 
 def unpack_change(stored_key: bytes, stored: bytes) -> Change:
     """A change record from its key and value."""
     tenant, revision, number = split_change_key(stored_key)
-    scope, key = stored[1:].decode().split("\0")
-    return Change(revision, number, ChangeKind(stored[0]), tenant, scope, key)
+    kind, time_ns = _CHANGE.unpack_from(stored)
+    scope, key = stored[_CHANGE.size :].decode().split("\0")
+    return Change(revision, number, ChangeKind(kind), time_ns, tenant, scope, key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,10 @@ def test_layout_is_what_it_was():
     )
     place = layout.change_key("acme", 3, 1)
     assert place.hex() == b"acme\0".hex() + "000000000000000300000001"
-    stored = layout.pack_change(ChangeKind.DELETE, "user:u", "k")
-    assert stored == b"\x02user:u\0k"
+    stored = layout.pack_change(ChangeKind.DELETE, 7, "user:u", "k")
+    assert stored == b"\x02" + (7).to_bytes(8, "big") + b"user:u\0k"
     change = layout.unpack_change(place, stored)
-    assert change == layout.Change(3, 1, ChangeKind.DELETE, "acme", "user:u", "k")
+    assert change == layout.Change(3, 1, ChangeKind.DELETE, 7, "acme", "user:u", "k")
 
 
 def test_longest_key_fits_lmdb():

@@ -1,0 +1,54 @@
+"""Events that tell of the process's own changes, made of change records and of nothing else.
+
+So none is lost and none invented. They name what has changed and never what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from services.state.event_model import Event
+from services.state.layout.events import sequence_of
+from services.state.layout.items import Change, ChangeKind
+from services.state.patterns import Pattern
+
+OWN_EVENTS: Mapping[ChangeKind, str] = MappingProxyType(
+    {
+        ChangeKind.SET: "state.set",
+        ChangeKind.DELETE: "state.deleted",
+        ChangeKind.INCREMENT: "state.incremented",
+        ChangeKind.EXPIRE: "state.expired",
+        ChangeKind.PURGE: "state.purged",
+        ChangeKind.RESTORE: "state.restored",
+    }
+)
+"""What each kind of change is called as an event; docs/guide/events.md has the same table."""
+
+OWN_TYPES = frozenset(OWN_EVENTS.values())
+"""What nobody can publish."""
+
+
+class _Data(msgspec.Struct):
+    scope: str
+    key: str
+    revision: int
+
+
+def may_match(pattern: Pattern) -> bool:
+    """Whether any event of the process's own is asked for."""
+    return any(pattern.matches(own_type) for own_type in OWN_TYPES)
+
+
+def own_event(change: Change) -> Event:
+    """The event of a change record."""
+    data = _Data(scope=change.scope, key=change.key, revision=change.revision)
+    return Event(
+        sequence=sequence_of(change.revision, change.number),
+        type=OWN_EVENTS[change.kind],
+        json=msgspec.json.encode(data).decode(),
+        time_ns=change.time_ns,
+        own=True,
+    )

@@ -1,0 +1,136 @@
+"""Between EventService's messages and the engine's values; each is translated once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from llmspell.v1 import event_pb2
+
+from services.common.errors import field_invalid, limit_exceeded
+from services.common.limits import EVENT_POLL_SECONDS_MAX
+from services.state import event_rules
+from services.state.event_model import Event, NewEvent, Reading, Skipped
+from services.state.event_reading import Query
+from services.state.patterns import Pattern
+from services.state.servicers.messages import read_ttl
+
+_NULL = "null"
+
+
+def read_events(request: event_pb2.PublishEventsRequest) -> list[NewEvent]:
+    """What is to be published.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
+    """
+    event_rules.check_count(len(request.events))
+    return [
+        NewEvent(
+            event.type,
+            event.json or _NULL,
+            event.correlation_id,
+            event.source,
+            read_ttl(event, f"events[{number}].ttl") if event.HasField("ttl") else None,
+        )
+        for number, event in enumerate(request.events)
+    ]
+
+
+def read_query(request: event_pb2.ListEventsRequest, tenant: str) -> Query:
+    """Which events are asked for.
+
+    Raises:
+        ServiceError: PATTERN_INVALID, FIELD_INVALID.
+    """
+    return Query(
+        tenant,
+        Pattern(request.pattern),
+        _read_time(request, "start_time") or 0,
+        _read_time(request, "end_time"),
+    )
+
+
+def read_skip(request: Any) -> bool:
+    """Whether to go on where events were let go."""
+    return bool(request.on_overflow == event_pb2.OVERFLOW_POLICY_SKIP)
+
+
+def read_after(request: Any) -> int | None:
+    """The sequence to go on after; None: from now on."""
+    return int(request.after) if request.HasField("after") else None
+
+
+def read_wait_s(request: event_pb2.PollEventsRequest) -> float:
+    """How long to wait, in seconds.
+
+    Raises:
+        ServiceError: FIELD_INVALID, LIMIT_EXCEEDED.
+    """
+    if not request.HasField("wait"):
+        return 0.0
+    wait_s = float(request.wait.seconds + request.wait.nanos / 1e9)
+    if wait_s < 0:
+        raise field_invalid("wait", "must not be negative")
+    if wait_s > EVENT_POLL_SECONDS_MAX:
+        raise limit_exceeded("wait", int(wait_s), int(EVENT_POLL_SECONDS_MAX), "seconds")
+    return wait_s
+
+
+def write_events(events: Sequence[Event]) -> list[event_pb2.Event]:
+    """Events as they travel."""
+    return [_write_event(event) for event in events]
+
+
+def write_advance(reading: Reading) -> event_pb2.SubscribeEventsResponse:
+    """How far a subscription has come."""
+    return event_pb2.SubscribeEventsResponse(
+        events=write_events(reading.events),
+        sequence=reading.position.sequence,
+        skipped=_write_skipped(reading.skipped),
+    )
+
+
+def write_poll(reading: Reading) -> event_pb2.PollEventsResponse:
+    """What a poll has found."""
+    return event_pb2.PollEventsResponse(
+        events=write_events(reading.events),
+        sequence=reading.position.sequence,
+        skipped=_write_skipped(reading.skipped),
+    )
+
+
+def _write_event(event: Event) -> event_pb2.Event:
+    return event_pb2.Event(
+        sequence=event.sequence,
+        type=event.type,
+        json=event.json,
+        correlation_id=event.correlation_id,
+        source=event.source,
+        event_time=_write_time(event.time_ns),
+        expire_time=None if event.expire_time_ns is None else _write_time(event.expire_time_ns),
+        own=event.own,
+    )
+
+
+def _write_skipped(skipped: Skipped | None) -> event_pb2.SkippedEvents | None:
+    if skipped is None:
+        return None
+    return event_pb2.SkippedEvents(
+        through_sequence=skipped.through_sequence, event_count=skipped.event_count
+    )
+
+
+def _write_time(time_ns: int) -> Timestamp:
+    seconds, nanos = divmod(time_ns, 10**9)
+    return Timestamp(seconds=seconds, nanos=nanos)
+
+
+def _read_time(message: Any, field: str) -> int | None:
+    if not message.HasField(field):
+        return None
+    time: Timestamp = getattr(message, field)
+    if not 0 <= time.nanos < 10**9:
+        raise field_invalid(field, "must be a valid timestamp")
+    return int(time.seconds * 10**9 + time.nanos)

@@ -1,0 +1,119 @@
+"""Events through the four processes: apart, gapless over a kill, each once and in order."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from llmspell import Client, InvalidArgument, Unavailable
+from llmspell.types import NewEvent
+
+
+@pytest.fixture
+def connect(deployment):
+    """A client for a tenant."""
+    opened = []
+
+    def connect(tenant, up=deployment):
+        opened.append(Client(up.address, up.keys[tenant]))
+        return opened[-1]
+
+    yield connect
+    for client in opened:
+        client.close()
+
+
+def test_tenants_are_apart(connect):
+    """A tenant's subscription to everything sees its own events and none of another's."""
+    acme, globex = connect("acme"), connect("globex")
+    before = globex.event_stats().published_count
+    with closing(globex.subscribe_events(progress=True)) as told:
+        assert next(told).events == []
+        acme.publish_event("secret.told", {"cats": "fly"})
+        acme.set_state("secret-key", 1)
+        globex.publish_event("mine", [1, 2.5], correlation_id="c", source="s", ttl_s=60)
+        event = next(one for each in told for one in each.events)
+    assert (event.type, event.data) == ("mine", [1, 2.5])
+    assert (event.correlation_id, event.source, event.own) == ("c", "s", False)
+    assert (event.expire_time - event.time).total_seconds() == 60
+    assert not [one for one in globex.list_events() if "secret" in f"{one.type}{one.data}"]
+    assert globex.event_stats().published_count == before + 1
+    assert globex.poll_events("secret.*", after=0).events == []
+
+
+def test_own_changes_and_published_events_in_order(connect):
+    """What was set and what was published comes in the order in which it happened."""
+    acme = connect("acme")
+    start = acme.poll_events().sequence
+    acme.publish_event("story.begins")
+    revision = acme.set_state("story", 1, scope="session:story")
+    acme.publish_event("story.ends")
+    events = list(acme.list_events(after=start))
+    assert [event.type for event in events] == ["story.begins", "state.set", "story.ends"]
+    assert events[1].data == {"scope": "session:story", "key": "story", "revision": revision}
+    with closing(acme.events("story.*", after=start)) as told:
+        assert [next(told).type for _ in range(2)] == ["story.begins", "story.ends"]
+    polled = acme.poll_events("story.ends", after=events[0].sequence, wait_s=5)
+    assert [event.sequence for event in polled.events] == [events[2].sequence]
+
+
+def test_bad_input_is_refused(connect):
+    """A bad pattern, an own type, a sequence of the future: one clear error each."""
+    acme = connect("acme")
+    for call, error, reason in [
+        (lambda: list(acme.list_events("a b")), InvalidArgument, "PATTERN_INVALID"),
+        (lambda: acme.publish_event("state.set"), InvalidArgument, "FIELD_INVALID"),
+        (lambda: acme.publish_events([]), InvalidArgument, "FIELD_REQUIRED"),
+        (lambda: next(acme.events(after=2**60)), InvalidArgument, "REVISION_FUTURE"),
+        (lambda: acme.poll_events(after=0, wait_s=21), InvalidArgument, "LIMIT_EXCEEDED"),
+    ]:
+        with pytest.raises(error) as info:
+            call()
+        assert info.value.reason == reason
+
+
+def test_no_event_is_lost_over_a_kill(fresh_deployment):
+    """State is killed while a publisher publishes: a subscriber sees all that was acknowledged.
+
+    Each event comes once and in order, though the subscriber's stream broke with the process.
+    """
+    up = fresh_deployment
+    acknowledged: list[int] = []
+    stop = threading.Event()
+
+    def publish() -> None:
+        with Client(up.address, up.keys["acme"]) as client:
+            number = 0
+            while not stop.is_set():
+                try:
+                    batch = [NewEvent("count", number + each) for each in range(50)]
+                    acknowledged.extend(client.publish_events(batch))
+                except Unavailable:
+                    time.sleep(0.05)
+                number += 50
+
+    seen: list[tuple[int, int]] = []
+    with Client(up.address, up.keys["acme"]) as client:
+        told = client.subscribe_events("count", progress=True)
+        next(told)
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        killer = threading.Timer(0.6, lambda: os.kill(up.pid("state"), signal.SIGKILL))
+        killer.start()
+        until = time.monotonic() + 6
+        for each in told:
+            seen += [(event.sequence, event.data) for event in each.events]
+            if time.monotonic() > until:
+                stop.set()
+            if stop.is_set() and not publisher.is_alive() and seen[-1][0] >= acknowledged[-1]:
+                break
+        publisher.join()
+        told.close()
+    sequences = [sequence for sequence, _ in seen]
+    assert len(acknowledged) > 100
+    assert sequences == sorted(set(sequences))
+    assert set(acknowledged) <= set(sequences)
+    numbers = [number for _, number in seen]
+    assert numbers == sorted(set(numbers))
