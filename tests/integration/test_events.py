@@ -1,14 +1,18 @@
 """Events through the four processes: apart, gapless over a kill, each once and in order."""
 
 import os
+import re
 import signal
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from llmspell import Client, InvalidArgument, Unavailable
 from llmspell.types import NewEvent
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "events.md"
 
 
 @pytest.fixture
@@ -117,3 +121,11 @@ def test_no_event_is_lost_over_a_kill(fresh_deployment):
     assert set(acknowledged) <= set(sequences)
     numbers = [number for _, number in seen]
     assert numbers == sorted(set(numbers))
+
+
+def test_the_python_of_the_page_runs(deployment, monkeypatch):
+    """The guide's example runs as it stands, and its own asserts hold."""
+    for name, value in deployment.environment(deployment.tenant("events-page")).items():
+        monkeypatch.setenv(name, value)
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
+    exec(compile(block, str(PAGE), "exec"), {})
