@@ -127,5 +127,7 @@ def test_the_python_of_the_page_runs(deployment, monkeypatch):
     """The guide's example runs as it stands, and its own asserts hold."""
     for name, value in deployment.environment(deployment.tenant("events-page")).items():
         monkeypatch.setenv(name, value)
-    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
     exec(compile(block, str(PAGE), "exec"), {})
