@@ -40,12 +40,9 @@ def embedded_items(folder: Path, clock: Clock, *, slice_size: int = SLICE, **kwa
     return Items(embedded_keeper(folder, clock, **kwargs), slice_size=slice_size)
 
 
-def memory_keeper(
-    clock: Clock, *, changes_kept: int = CHANGES_KEPT_MAX, cipher: Cipher | None = None
-) -> Keeper:
+def memory_keeper(clock: Clock, *, cipher: Cipher | None = None) -> Keeper:
     """A keeper over dictionaries."""
-    store = MemoryStore(DATABASES, cipher=cipher)
-    return Keeper(store, clock=clock, changes_kept=changes_kept)
+    return Keeper(MemoryStore(DATABASES, cipher=cipher), clock=clock)
 
 
 def master_key(number: int) -> MasterKey:

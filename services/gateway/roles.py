@@ -7,10 +7,19 @@ from collections.abc import Iterable
 from services.common.errors import field_invalid
 
 _READER = frozenset(
-    {"self.read", "state.read", "event.read", "vector.read", "rag.read", "backup.read"}
+    {
+        "self.read",
+        "state.read",
+        "session.read",
+        "event.read",
+        "vector.read",
+        "rag.read",
+        "backup.read",
+    }
 )
 _WRITER = _READER | {
     "state.write",
+    "session.write",
     "event.write",
     "vector.write",
     "rag.write",

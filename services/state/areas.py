@@ -20,14 +20,21 @@ from dataclasses import dataclass
 from services.state.backup import lines
 from services.state.layout import (
     CHANGES,
+    CHECKPOINT_ITEMS,
+    CHECKPOINTS,
     EXPIRY,
     ITEMS,
     KEYS,
     REQUEST_TIMES,
     REQUESTS,
     RESTORES,
+    SESSION_DUE,
+    SESSION_ENDS,
+    SESSION_ORDER,
+    SESSIONS,
     TENANTS,
     items,
+    sessions,
 )
 
 Entry = tuple[str, bytes, bytes]
@@ -75,6 +82,9 @@ KEPT: tuple[Records, ...] = (
         read=lines.read_item,
         revision_of=lines.item_revision,
     ),
+    Records(SESSIONS, sessions.index_entries, (SESSION_ORDER, SESSION_DUE)),
+    Records(CHECKPOINTS),
+    Records(CHECKPOINT_ITEMS),
 )
 CLEARED: tuple[str, ...] = (CHANGES, REQUESTS)
-OWN: tuple[str, ...] = (TENANTS, RESTORES, KEYS, REQUEST_TIMES)
+OWN: tuple[str, ...] = (TENANTS, RESTORES, KEYS, REQUEST_TIMES, SESSION_ENDS)

@@ -52,16 +52,26 @@ class ItemStep:
         return Changed(self._step.revision, deleted)
 
     def put(
-        self, place: bytes, value: Value, expire_time_ns: int | None, *, kind: ChangeKind
+        self,
+        place: bytes,
+        value: Value,
+        expire_time_ns: int | None,
+        *,
+        kind: ChangeKind,
+        create_time_ns: int | None = None,
     ) -> None:
-        """Write an item; the expiry entry of the one before goes with it."""
+        """Write an item; the expiry entry of the one before goes with it.
+
+        `create_time_ns`: of one that comes back; None: that of the one before, or now.
+        """
         revision = self._change(kind, place)
         before = self._remove(place)
+        made_ns = before.create_time_ns if self._seen(before) else self._now_ns
         item = Item(
             key=layout.split_item_key(place)[2],
             value=value,
             revision=revision,
-            create_time_ns=before.create_time_ns if self._seen(before) else self._now_ns,
+            create_time_ns=create_time_ns or made_ns,
             update_time_ns=self._now_ns,
             expire_time_ns=expire_time_ns,
         )

@@ -11,6 +11,7 @@ from llmspell.v1 import (
     backup_pb2_grpc,
     event_pb2_grpc,
     process_pb2_grpc,
+    session_pb2_grpc,
     state_pb2_grpc,
     vault_pb2_grpc,
 )
@@ -35,12 +36,16 @@ from services.state.keyring import Keyring
 from services.state.master_key import MasterKeys, read_master_keys
 from services.state.servicers.backup import BackupServicer
 from services.state.servicers.event import EventServicer
+from services.state.servicers.session import SessionServicer
 from services.state.servicers.state import StateParts, StateServicer
 from services.state.servicers.vault import VaultServicer
+from services.state.session_ends import SessionEnds
+from services.state.sessions import Sessions
 from services.state.step import Keeper
 from services.state.vault import Vault
 
 STATE_SERVICE = "llmspell.v1.StateService"
+SESSION_SERVICE = "llmspell.v1.SessionService"
 BACKUP_SERVICE = "llmspell.v1.BackupService"
 EVENT_SERVICE = "llmspell.v1.EventService"
 VAULT_SERVICE = "llmspell.v1.VaultService"
@@ -58,13 +63,16 @@ async def build(settings: Settings) -> Parts:
     parts = StateParts.over(keeper)
     backups = _backups(mine, keeper, ring)
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
+    sessions, ends = Sessions(keeper), SessionEnds(keeper)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
 
     def register(server: grpc.aio.Server) -> None:
         tokens = PageTokens(derive_key(key, "state pages"))
-        purges = (backups.purge, events.purge)
+        purges = (backups.purge, events.purge, sessions.purge, ends.purge)
         state = StateServicer(parts, tokens, purges=purges, destroy_keys=vault.destroy)
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
+        session = SessionServicer(sessions, ends, PageTokens(derive_key(key, "session pages")))
+        session_pb2_grpc.add_SessionServiceServicer_to_server(session, server)
         backup = BackupServicer(backups, PageTokens(derive_key(key, "backup pages")))
         backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
         event = EventServicer(events, PageTokens(derive_key(key, "event pages")))
@@ -86,10 +94,19 @@ async def build(settings: Settings) -> Parts:
             guard=backups.check_open,
         ),
         register=register,
-        services=(STATE_SERVICE, BACKUP_SERVICE, EVENT_SERVICE, VAULT_SERVICE, PROCESS_SERVICE),
+        services=(
+            STATE_SERVICE,
+            SESSION_SERVICE,
+            BACKUP_SERVICE,
+            EVENT_SERVICE,
+            VAULT_SERVICE,
+            PROCESS_SERVICE,
+        ),
         reflection=mine.reflection,
         background=(
             lambda: sweep_forever(parts.items, mine.sweep_interval_s),
+            lambda: sweep_forever(sessions, mine.sweep_interval_s),
+            lambda: sweep_forever(ends, mine.sweep_interval_s),
             lambda: sweep_forever(vault, mine.sweep_interval_s),
             lambda: sweep_forever(parts.requests, mine.sweep_interval_s),
             lambda: sweep_forever(events, mine.sweep_interval_s),

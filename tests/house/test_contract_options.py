@@ -10,7 +10,7 @@ from services.gateway.server import OWNERS, TENANT_SERVICE
 from tests.house import tree
 
 PROCESS_SERVICE = "llmspell.v1.ProcessService"
-OPERATOR_ONLY = {"tenant.admin", "tenant.purge", "process.read", "vault.operate"}
+OPERATOR_ONLY = {"tenant.admin", "tenant.purge", "session.ends", "process.read", "vault.operate"}
 
 
 def test_every_file_with_a_service_is_known():

@@ -14,6 +14,7 @@ from llmspell.v1 import (
     event_pb2,
     rag_pb2,
     script_pb2,
+    session_pb2,
     state_pb2,
     tenant_pb2,
     types_pb2,
@@ -30,6 +31,7 @@ OWNERS = {
     "llmspell.v1.EventService": "state",
     "llmspell.v1.StateService": "state",
     "llmspell.v1.BackupService": "state",
+    "llmspell.v1.SessionService": "state",
     "llmspell.v1.VectorService": "vector",
     "llmspell.v1.VectorAdminService": "vector",
     "llmspell.v1.RagService": "vector",
@@ -62,6 +64,27 @@ def backup(name, **fields):
     return getattr(backup_pb2, f"{name}Request")(**fields)
 
 
+def session(method, **fields):
+    return getattr(session_pb2, f"{method}Request")(**fields)
+
+
+def session_requests(name):
+    """Likewise, for sessions."""
+    asked = {
+        "CreateSession": {"name": name},
+        "UpdateSession": {"description": "x"},
+        "FailSession": {"reason": "x"},
+        "RestoreCheckpoint": {"checkpoint_id": "autosave"},
+        "DeleteCheckpoint": {"checkpoint_id": "autosave"},
+    }
+    plain = "Get Save Suspend Resume Complete Archive Delete"
+    asked |= {f"{verb}Session": {} for verb in plain.split()}
+    asked |= {"CreateCheckpoint": {}, "ListCheckpoints": {}}
+    requests = {each: session(each, session_id=name, **more) for each, more in asked.items()}
+    requests["ListSessions"] = session("ListSessions", name_contains=name)
+    return {f"SessionService/{each}": request for each, request in requests.items()}
+
+
 def requests_for(name: str):
     """A request for each tenant-owned method that asks for the thing called `name`."""
     payload = state_pb2.Payload(json="1")
@@ -71,7 +94,7 @@ def requests_for(name: str):
     origin = {"source_scope": "session:s", "source_key": name}
     record = vector_pb2.VectorRecord(record_id="r1", vector=VECTOR)
     source = f'return {{State.load("session:s", "{name}"), #RAG.search("x", {{k=1}}).results}}'
-    return {
+    return session_requests(name) | {
         "StateService/GetState": state("GetState", scope="session:s", key=name),
         "StateService/SetState": state(
             "SetState", scope="session:s", key=name, value=payload, precondition=present
@@ -145,6 +168,7 @@ OPERATOR_ONLY = {
     "TenantService/ListApiKeys": lambda t: tenant_pb2.ListApiKeysRequest(tenant_id=t),
     "TenantService/RevokeApiKey": lambda t: tenant_pb2.RevokeApiKeyRequest(key_id=t),
     "ProcessService/GetProcessStatus": lambda _: None,
+    "SessionService/ListEndedSessions": lambda _: session("ListEndedSessions"),
     "StateService/PurgeState": lambda _: state_pb2.PurgeStateRequest(),
     "VaultService/RotateMasterKey": lambda _: vault_pb2.RotateMasterKeyRequest(),
     "VaultService/GetVaultStatus": lambda _: vault_pb2.GetVaultStatusRequest(),
@@ -226,6 +250,10 @@ def acme_data(deployment, caller):
             "StateService/SetState",
             state("SetState", scope="session:s", key=name, value=state_pb2.Payload(json="41")),
         )
+    call(
+        "SessionService/CreateSession", session("CreateSession", session_id="secret", name="secret")
+    )
+    call("SessionService/SaveSession", session("SaveSession", session_id="secret"))
     document = rag_pb2.Document(document_id="d1", text="The secret is that cats can fly.")
     where = {"scope": "session:s", "collection_id": "secret"}
     call("RagService/IngestDocuments", rag("IngestDocuments", documents=[document], **where))
@@ -269,7 +297,15 @@ def _facts(path: str, data: bytes, name: str):
 def test_acmes_data_is_still_there(deployment, caller, acme_data):
     """After all that globex tried, acme finds every one of its things unchanged."""
     for name, request in requests_for("secret").items():
-        if name.startswith(("StateService/Get", "VectorService/GetC", "RagService/Retrieve")):
+        if name.startswith(
+            (
+                "StateService/Get",
+                "SessionService/Get",
+                "SessionService/ListC",
+                "VectorService/GetC",
+                "RagService/Retrieve",
+            )
+        ):
             code, _, message, data = caller(f"/llmspell.v1.{name}", request, acme_data)
             assert code == "OK", message
             assert data

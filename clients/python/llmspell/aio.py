@@ -8,13 +8,19 @@ from llmspell import _scripts, _tenants
 from llmspell import types as t
 from llmspell._awaiting_backups import AsyncBackupCalls
 from llmspell._awaiting_events import AsyncEventCalls
+from llmspell._awaiting_sessions import AsyncSessionCalls
 from llmspell._awaiting_state import AsyncStateCalls
 from llmspell._awaiting_vault import AsyncVaultCalls
 from llmspell._awaiting_vectors import AsyncVectorCalls
 
 
 class AsyncClient(
-    AsyncBackupCalls, AsyncEventCalls, AsyncStateCalls, AsyncVaultCalls, AsyncVectorCalls
+    AsyncBackupCalls,
+    AsyncEventCalls,
+    AsyncSessionCalls,
+    AsyncStateCalls,
+    AsyncVaultCalls,
+    AsyncVectorCalls,
 ):
     """A connection to a gateway, as one caller; belongs to one event loop.
 

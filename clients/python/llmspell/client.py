@@ -8,12 +8,13 @@ from llmspell import _scripts, _tenants
 from llmspell import types as t
 from llmspell._blocking_backups import BackupCalls
 from llmspell._blocking_events import EventCalls
+from llmspell._blocking_sessions import SessionCalls
 from llmspell._blocking_state import StateCalls
 from llmspell._blocking_vault import VaultCalls
 from llmspell._blocking_vectors import VectorCalls
 
 
-class Client(BackupCalls, EventCalls, StateCalls, VaultCalls, VectorCalls):
+class Client(BackupCalls, EventCalls, SessionCalls, StateCalls, VaultCalls, VectorCalls):
     """A connection to a gateway, as one caller. Safe to share between threads.
 
     Example:

@@ -22,6 +22,12 @@ from llmspell._backup_types import (
     TenantImport,
 )
 from llmspell._event_types import Event, Events, EventStats, NewEvent, SkippedEvents
+from llmspell._session_types import (
+    RestoredCheckpoint,
+    Session,
+    SessionCheckpoint,
+    SessionStatus,
+)
 from llmspell._state_types import (
     BatchResult,
     ChangeKind,
@@ -96,6 +102,7 @@ __all__ = [
     "ResolvedItem",
     "RestoreDelta",
     "Restored",
+    "RestoredCheckpoint",
     "RunEvent",
     "RunLimits",
     "RunOutput",
@@ -104,6 +111,9 @@ __all__ = [
     "ScopeSettings",
     "SearchResult",
     "SearchSettings",
+    "Session",
+    "SessionCheckpoint",
+    "SessionStatus",
     "SetItem",
     "SkippedEvents",
     "Snapshot",

@@ -22,6 +22,13 @@ EVENTS = "events"
 EVENT_ENDS = "event_ends"
 EVENT_LOGS = "event_logs"
 
+SESSIONS = "sessions"
+SESSION_ORDER = "session_order"
+SESSION_DUE = "session_due"
+SESSION_ENDS = "session_ends"
+CHECKPOINTS = "checkpoints"
+CHECKPOINT_ITEMS = "checkpoint_items"
+
 DATABASES = (
     ITEMS,
     EXPIRY,
@@ -34,14 +41,21 @@ DATABASES = (
     EVENTS,
     EVENT_ENDS,
     EVENT_LOGS,
+    SESSIONS,
+    SESSION_ORDER,
+    SESSION_DUE,
+    SESSION_ENDS,
+    CHECKPOINTS,
+    CHECKPOINT_ITEMS,
 )
 
-SEALED = frozenset({ITEMS, REQUESTS, EVENTS})
+SEALED = frozenset({ITEMS, REQUESTS, EVENTS, SESSIONS, CHECKPOINTS, CHECKPOINT_ITEMS})
 """Databases with content: their keys begin with the tenant, their values are sealed with its data
 key where there is a master key."""
 
 INDEXES = frozenset(
     {EXPIRY, CHANGES, TENANTS, RESTORES, KEYS, REQUEST_TIMES, EVENT_ENDS, EVENT_LOGS}
+    | {SESSION_ORDER, SESSION_DUE, SESSION_ENDS}
 )
 """Databases with names, numbers and wrapped keys, which have a checksum only. Each database is
 either sealed or one of these."""

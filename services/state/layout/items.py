@@ -51,7 +51,11 @@ _SAVED_SHARE = 8
 
 
 class ChangeKind(IntEnum):
-    """What happened to an item. The numbers are stored."""
+    """What happened. The numbers are stored.
+
+    Up to 9 it happened to an item; from 10 to 24 to a session, whose scope the record has, with a
+    checkpoint's id as key where it is about one.
+    """
 
     SET = 1
     DELETE = 2
@@ -59,6 +63,20 @@ class ChangeKind(IntEnum):
     EXPIRE = 4
     PURGE = 5
     """All that a tenant had here."""
+    SESSION_CREATE = 10
+    SESSION_UPDATE = 11
+    SESSION_SAVE = 12
+    SESSION_SUSPEND = 13
+    SESSION_RESUME = 14
+    SESSION_COMPLETE = 15
+    SESSION_FAIL = 16
+    SESSION_ARCHIVE = 17
+    SESSION_DELETE = 18
+    SESSION_EXPIRE = 19
+    """Completed because its time was up."""
+    CHECKPOINT_CREATE = 20
+    CHECKPOINT_RESTORE = 21
+    CHECKPOINT_DELETE = 22
     RESTORE = 55
     """All that a tenant has here is that of a backup."""
 

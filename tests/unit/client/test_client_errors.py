@@ -31,12 +31,20 @@ NOT_REPEATABLE = {
     "CreateBackup",
     "RestoreBackup",
     "ImportTenant",
+    "ArchiveSession",
+    "CompleteSession",
+    "CreateCheckpoint",
+    "CreateSession",
     "CreateSnapshot",
     "CreateApiKey",
     "CreateCollection",
     "CreateTenant",
     "RotateTenantKey",
+    "FailSession",
+    "RestoreCheckpoint",
+    "ResumeSession",
     "RunScript",
+    "SuspendSession",
 }
 
 

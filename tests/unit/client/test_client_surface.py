@@ -11,7 +11,7 @@ import pytest
 from llmspell import AsyncClient, Client, errors, types
 from llmspell._contract import METHODS
 
-OPERATORS_OWN = {"ConfigureVectorTenant", "PurgeState", "PurgeVectors"}
+OPERATORS_OWN = {"ListEndedSessions", "ConfigureVectorTenant", "PurgeState", "PurgeVectors"}
 """Called by the gateway when a tenant goes; not by users."""
 
 
