@@ -1,5 +1,6 @@
 """Events through the four processes: apart, gapless over a kill, each once and in order."""
 
+import json
 import os
 import re
 import signal
@@ -131,3 +132,62 @@ def test_the_python_of_the_page_runs(deployment, monkeypatch):
         r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
     exec(compile(block, str(PAGE), "exec"), {})
+
+
+def test_the_command_line(deployment):
+    """What is published is listed and tailed, as the tenant whose key it is."""
+    tenant = deployment.tenant("events-cli")
+    told = deployment.cli_json("event", "publish", "cli.a", '{"n": 1}', tenant=tenant)
+    deployment.cli("event", "publish", "cli.b", "words", tenant=tenant)
+    listed = deployment.cli_json("event", "list", "cli.*", tenant=tenant)
+    assert [(one["type"], one["data"]) for one in listed] == [
+        ("cli.a", {"n": 1}),
+        ("cli.b", "words"),
+    ]
+    assert listed[0]["sequence"] == told["sequence"]
+    tail = ("event", "tail", "--after", "0", "--limit", "2")
+    done = deployment.cli(*tail, tenant=tenant)
+    assert [line.split(" ", 1)[1] for line in done.stdout.splitlines()] == [
+        'cli.a {"n": 1}',
+        'cli.b "words"',
+    ]
+    lines = deployment.cli(*tail, "--json", tenant=tenant).stdout.splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["cli.a", "cli.b"]
+    assert "cli.a" not in deployment.cli("event", "list", tenant="globex").stdout
+
+
+SCRIPT = """
+local id = Event.subscribe("lua.*")
+assert(Event.receive(id, 0) == nil)
+assert(Event.publish("lua.one", {list = {1, 2}}, {correlation_id = "c", ttl_seconds = 60}))
+Event.publish("other", 1)
+Event:publish("lua.two")
+State.set("lua-key", 1)
+local one, two = Event.receive(id), Event:receive(id, 100)
+assert(one.event_type == "lua.one" and one.data.list[2] == 2 and one.metadata.correlation_id == "c")
+assert(two.event_type == "lua.two" and two.data == nil and two.sequence > one.sequence)
+assert(Event.receive(id, 20) == nil)
+local own = Event.subscribe("state.*", {after = one.sequence})
+assert(Event.receive(own).data.key == "lua-key")
+assert(#Event.list_subscriptions() == 2 and Event.list_subscriptions()[1].pattern == "lua.*")
+assert(Event.get_stats().bridge_stats.subscriptions_by_language.lua == 2)
+assert(Event.get_stats().event_bus_stats.events_processed >= 3)
+assert(Event.unsubscribe(id) and not Event.unsubscribe(id))
+local ok, failure = pcall(Event.receive, id)
+assert(not ok and failure.metadata.field == "subscription_id")
+ok, failure = pcall(Event.subscribe, "a b")
+assert(not ok and failure.reason == "PATTERN_INVALID")
+ok, failure = pcall(Event.publish, "state.set", 1)
+assert(not ok and failure.reason == "FIELD_INVALID")
+return "done"
+"""
+
+
+def test_scripts_have_events(deployment, tmp_path):
+    """A script publishes, subscribes and receives; another tenant's script sees none of it."""
+    file = tmp_path / "events.lua"
+    file.write_text(SCRIPT)
+    done = deployment.cli("run", str(file), tenant="acme")
+    assert done.returncode == 0, done.stderr
+    file.write_text('local id = Event.subscribe("lua.*", {after = 0}) return Event.receive(id, 0)')
+    assert deployment.cli_json("run", str(file), tenant="globex")["result"] is None

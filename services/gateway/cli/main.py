@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from services.gateway.cli import (
     admin,
     backups,
+    events,
     rag,
     rpc,
     script,
@@ -71,6 +72,7 @@ app.command("health")(admin.health)
 app.add_typer(rag.app, name="rag")
 app.add_typer(vectors.app, name="vector")
 app.add_typer(state.app, name="state")
+app.add_typer(events.app, name="event")
 app.add_typer(backups.app, name="backup")
 app.add_typer(vault.app, name="vault")
 admin.tenants.command("export")(transfer.export)
