@@ -69,14 +69,12 @@ def read_decimal(text: str, field: str) -> Decimal:
         raise field_invalid(field, "must be a decimal number such as -12.50")
     try:
         return _EXACT.create_decimal(text)
-    except Inexact:
-        raise limit_exceeded(
-            field, len(Decimal(text).as_tuple().digits), DECIMAL_DIGITS_MAX, "digits"
-        ) from None
     except DecimalException:
-        raise field_invalid(
-            field, f"must be between 1e-{DECIMAL_EXPONENT_MAX} and 1e{DECIMAL_EXPONENT_MAX}"
-        ) from None
+        digits = len(Decimal(text).as_tuple().digits)
+    if digits > DECIMAL_DIGITS_MAX:
+        raise limit_exceeded(field, digits, DECIMAL_DIGITS_MAX, "digits")
+    most = DECIMAL_EXPONENT_MAX
+    raise field_invalid(field, f"must be between 1e-{most} and 1e{most}")
 
 
 def write_decimal(number: Decimal) -> str:
@@ -116,11 +114,12 @@ def _add_exactly(key: str, value: Value | None, delta: Decimal) -> Decimal:
     number = Decimal(0) if value is None else _decimal(key, value)
     try:
         return _EXACT.add(number, delta)
-    except Inexact:
-        why = f"the sum has more than {DECIMAL_DIGITS_MAX} digits"
     except DecimalException:
-        why = f"the sum leaves the range of 1e{DECIMAL_EXPONENT_MAX}"
-    raise _not_number(key, why)
+        raise _not_number(
+            key,
+            f"the sum has more than {DECIMAL_DIGITS_MAX} digits or leaves the range of "
+            f"1e{DECIMAL_EXPONENT_MAX}",
+        ) from None
 
 
 def _decimal(key: str, value: Value) -> Decimal:

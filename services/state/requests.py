@@ -114,7 +114,7 @@ def _check_same(made: Made, once: Once) -> None:
 def _remember(step: Step, place: bytes, once: Once, answer: object) -> None:
     made = Made(step.now_ns, once.digest, msgspec.msgpack.encode(answer))
     step.txn.put(REQUESTS, place, layout.pack_made(made))
-    step.txn.put(REQUEST_TIMES, layout.time_key(step.now_ns, place), b"")
+    step.txn.append(REQUEST_TIMES, layout.time_key(step.now_ns, place), b"")
 
 
 def _ended(view: View, now_ns: int) -> Iterator[bytes]:
