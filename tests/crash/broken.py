@@ -8,8 +8,10 @@ from __future__ import annotations
 import random
 import sys
 import time
+from pathlib import Path
 
 from services.common import store, view
+from services.common.clock import SystemClock
 from services.common.server import main
 from services.common.store import Store
 from services.state.item_step import ItemStep
@@ -60,7 +62,14 @@ def half_batches(_: str) -> None:
 
 def no_checksum(_: str) -> None:
     """Values are believed as they are read."""
-    view._open_value = lambda database, key, stored: stored[view._CHECKSUM.size :]
+    sound = view.open_value
+
+    def believe(database, key, stored, *, at=0):
+        return stored[at + view._CHECKSUM.size :]
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "open_value", None) is sound:
+            module.open_value = believe
 
 
 def sweep_in_two(_: str) -> None:
@@ -75,9 +84,27 @@ def sweep_in_two(_: str) -> None:
     ItemStep.sweep = sweep
 
 
+def moved_clock(path: str) -> None:
+    """No flaw, but a clock that a test moves: a file says by how many seconds, or `still`."""
+    begun = time.time_ns()
+
+    def now_ns(_self):
+        text = Path(path).read_text("ascii")
+        return begun if text == "still" else time.time_ns() + int(text) * 10**9
+
+    SystemClock.now_ns = now_ns
+
+
 FLAWS = {
     flaw.__name__: flaw
-    for flaw in (answers_early, stale_reads, half_batches, no_checksum, sweep_in_two)
+    for flaw in (
+        answers_early,
+        half_batches,
+        moved_clock,
+        no_checksum,
+        stale_reads,
+        sweep_in_two,
+    )
 }
 
 if __name__ == "__main__":

@@ -102,12 +102,15 @@ async def looked_at(folder):
 @pytest.mark.parametrize(
     ("action", "point"), [(action, point) for action in POINTS for point in POINTS[action]]
 )
-def test_killed_at(tmp_path, action, point):
+def test_killed_at(tmp_path, reached, action, point):
     """After the next start a backup is whole or gone, a tenant as before or as in the backup."""
     backup_id, then, now, other_before = asyncio.run(begun(tmp_path))
     crash(tmp_path, action, backup_id, point)
     cut_off, found, state, other = asyncio.run(looked_at(tmp_path))
     assert other == other_before
+    cut = "a restore without resume" if action == "restore" else ""
+    seen = "as before" if state == now else "as in the backup" if state == then else "neither"
+    reached("T10", f"state: {action} killed at {point}", "old or new, whole", seen, cut)
     if action != "restore":
         assert state == now
         expected = {
