@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from google.protobuf.descriptor import MethodDescriptor
 from llmspell.v1 import (
+    artifact_pb2,
     backup_pb2,
     event_pb2,
     options_pb2,
@@ -26,6 +27,7 @@ from services.common.context import CallContext
 from services.common.errors import Reason, ServiceError
 
 FILES = (
+    artifact_pb2,
     backup_pb2,
     event_pb2,
     process_pb2,

@@ -9,6 +9,7 @@ from services.common.errors import field_invalid
 _READER = frozenset(
     {
         "self.read",
+        "artifact.read",
         "state.read",
         "session.read",
         "event.read",
@@ -18,6 +19,7 @@ _READER = frozenset(
     }
 )
 _WRITER = _READER | {
+    "artifact.write",
     "state.write",
     "session.write",
     "event.write",

@@ -30,6 +30,7 @@ OWNERS = {
     "llmspell.v1.VectorAdminService": "vector",
     "llmspell.v1.RagService": "vector",
     "llmspell.v1.StateService": "state",
+    "llmspell.v1.ArtifactService": "state",
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.VaultService": "state",
     "llmspell.v1.EventService": "state",

@@ -32,6 +32,7 @@ OWNERS = {
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.EventService": "state",
     "llmspell.v1.SessionService": "state",
+    "llmspell.v1.ArtifactService": "state",
 }
 """What scripts may call, and which process serves it."""
 

@@ -19,6 +19,13 @@ from dataclasses import dataclass
 
 from services.state.backup import lines
 from services.state.layout import (
+    ARTIFACT_DIGESTS,
+    ARTIFACT_NAMES,
+    ARTIFACT_ORDER,
+    ARTIFACT_SCOPES,
+    ARTIFACTS,
+    BLOB_REFS,
+    BLOB_TOMBS,
     CHANGES,
     CHECKPOINT_ITEMS,
     CHECKPOINTS,
@@ -87,4 +94,19 @@ KEPT: tuple[Records, ...] = (
     Records(CHECKPOINT_ITEMS),
 )
 CLEARED: tuple[str, ...] = (CHANGES, REQUESTS)
-OWN: tuple[str, ...] = (TENANTS, RESTORES, KEYS, REQUEST_TIMES, SESSION_ENDS)
+OWN: tuple[str, ...] = (
+    TENANTS,
+    RESTORES,
+    KEYS,
+    REQUEST_TIMES,
+    SESSION_ENDS,
+    # Artifacts are in no backup yet: their records are worth nothing without the bytes beside
+    # them, so a restore leaves both as they are.
+    ARTIFACTS,
+    ARTIFACT_NAMES,
+    ARTIFACT_ORDER,
+    ARTIFACT_DIGESTS,
+    ARTIFACT_SCOPES,
+    BLOB_REFS,
+    BLOB_TOMBS,
+)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 from llmspell.v1 import (
+    artifact_pb2_grpc,
     backup_pb2_grpc,
     event_pb2_grpc,
     process_pb2_grpc,
@@ -26,14 +27,17 @@ from services.common.process import ProcessServicer
 from services.common.server import Parts
 from services.common.settings import Settings, StateSettings
 from services.common.telemetry import Counts
+from services.state.artifacts import Artifacts
 from services.state.backup.folder import BackupFolder
 from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
+from services.state.blobs import open_blobs
 from services.state.engine import open_engine
 from services.state.event_step import KeptEvents
 from services.state.events import Events
 from services.state.keyring import Keyring
 from services.state.master_key import MasterKeys, read_master_keys
+from services.state.servicers.artifact import ArtifactServicer
 from services.state.servicers.backup import BackupServicer
 from services.state.servicers.event import EventServicer
 from services.state.servicers.session import SessionServicer
@@ -46,6 +50,7 @@ from services.state.vault import Vault
 
 STATE_SERVICE = "llmspell.v1.StateService"
 SESSION_SERVICE = "llmspell.v1.SessionService"
+ARTIFACT_SERVICE = "llmspell.v1.ArtifactService"
 BACKUP_SERVICE = "llmspell.v1.BackupService"
 EVENT_SERVICE = "llmspell.v1.EventService"
 VAULT_SERVICE = "llmspell.v1.VaultService"
@@ -61,6 +66,7 @@ async def build(settings: Settings) -> Parts:
     ring = _keyring(mine, clock)
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     parts = StateParts.over(keeper)
+    artifacts = Artifacts(keeper, open_blobs(mine.engine, Path(mine.data)))
     backups = _backups(mine, keeper, ring)
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
     sessions, ends = Sessions(keeper), SessionEnds(keeper)
@@ -68,11 +74,13 @@ async def build(settings: Settings) -> Parts:
 
     def register(server: grpc.aio.Server) -> None:
         tokens = PageTokens(derive_key(key, "state pages"))
-        purges = (backups.purge, events.purge, sessions.purge, ends.purge)
+        purges = (artifacts.purge, backups.purge, events.purge, sessions.purge, ends.purge)
         state = StateServicer(parts, tokens, purges=purges, destroy_keys=vault.destroy)
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
         session = SessionServicer(sessions, ends, PageTokens(derive_key(key, "session pages")))
         session_pb2_grpc.add_SessionServiceServicer_to_server(session, server)
+        artifact = ArtifactServicer(artifacts, PageTokens(derive_key(key, "artifact pages")))
+        artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifact, server)
         backup = BackupServicer(backups, PageTokens(derive_key(key, "backup pages")))
         backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
         event = EventServicer(events, PageTokens(derive_key(key, "event pages")))
@@ -83,6 +91,7 @@ async def build(settings: Settings) -> Parts:
 
     async def close() -> None:
         await backups.close()
+        await artifacts.close()
         await parts.items.close()
 
     return Parts(
@@ -97,6 +106,7 @@ async def build(settings: Settings) -> Parts:
         services=(
             STATE_SERVICE,
             SESSION_SERVICE,
+            ARTIFACT_SERVICE,
             BACKUP_SERVICE,
             EVENT_SERVICE,
             VAULT_SERVICE,
@@ -110,6 +120,8 @@ async def build(settings: Settings) -> Parts:
             lambda: sweep_forever(vault, mine.sweep_interval_s),
             lambda: sweep_forever(parts.requests, mine.sweep_interval_s),
             lambda: sweep_forever(events, mine.sweep_interval_s),
+            lambda: sweep_forever(artifacts, mine.sweep_interval_s),
+            artifacts.tidy_up,
             parts.watches.run,
             events.subscriptions.run,
             lambda: backups.care(mine.backup_sweep_s),

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import message_factory
 from google.rpc import error_details_pb2, status_pb2
 from llmspell.v1 import (
+    artifact_pb2,
     backup_pb2,
     event_pb2,
     rag_pb2,
@@ -30,6 +31,7 @@ from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 OWNERS = {
     "llmspell.v1.EventService": "state",
     "llmspell.v1.StateService": "state",
+    "llmspell.v1.ArtifactService": "state",
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.SessionService": "state",
     "llmspell.v1.VectorService": "vector",
@@ -46,6 +48,10 @@ def state(name, **fields):
 
 def event(name, **fields):
     return getattr(event_pb2, f"{name}Request")(**fields)
+
+
+def artifact(method, **fields):
+    return getattr(artifact_pb2, f"{method}Request")(**fields)
 
 
 def vector(name, **fields):
@@ -90,6 +96,8 @@ def requests_for(name: str):
     payload = state_pb2.Payload(json="1")
     present = state_pb2.Precondition(present=True)
     check = state_pb2.StateCheck(scope="session:s", key=name, precondition=present)
+    head = artifact_pb2.ArtifactHeader(scope="session:x", name=name)
+    chosen = artifact_pb2.ArtifactChoice(scope="session:s", name=name, version=1)
     where = {"scope": "session:s", "collection_id": name}
     origin = {"source_scope": "session:s", "source_key": name}
     record = vector_pb2.VectorRecord(record_id="r1", vector=VECTOR)
@@ -125,6 +133,16 @@ def requests_for(name: str):
         "EventService/PublishEvents": event("PublishEvents"),
         "EventService/ListEvents": event("ListEvents", pattern=f"{name}.*"),
         "EventService/PollEvents": event("PollEvents", pattern=f"{name}.*", after=0),
+        "ArtifactService/StoreArtifact": artifact("StoreArtifact", header=head),
+        "ArtifactService/PutArtifact": artifact("PutArtifact", header=head, content=b"mine"),
+        "ArtifactService/GetArtifact": artifact("GetArtifact", artifact=chosen),
+        "ArtifactService/ReadArtifact": artifact("ReadArtifact", artifact=chosen),
+        "ArtifactService/FetchArtifact": artifact("FetchArtifact", artifact=chosen),
+        "ArtifactService/ListArtifacts": artifact("ListArtifacts", scope="session:s"),
+        "ArtifactService/ListArtifactVersions": artifact(
+            "ListArtifactVersions", scope="session:s", name=name
+        ),
+        "ArtifactService/DeleteArtifact": artifact("DeleteArtifact", artifact=chosen),
         "VectorService/CreateCollection": vector("CreateCollection", dimension=3, **where),
         "VectorService/GetCollection": vector("GetCollection", **where),
         "VectorService/ListCollections": vector("ListCollections", scope="session:x"),
@@ -254,6 +272,9 @@ def acme_data(deployment, caller):
         "SessionService/CreateSession", session("CreateSession", session_id="secret", name="secret")
     )
     call("SessionService/SaveSession", session("SaveSession", session_id="secret"))
+    head = artifact_pb2.ArtifactHeader(scope="session:s", name="secret")
+    content = b"The secret is that cats can fly."
+    call("ArtifactService/PutArtifact", artifact("PutArtifact", header=head, content=content))
     document = rag_pb2.Document(document_id="d1", text="The secret is that cats can fly.")
     where = {"scope": "session:s", "collection_id": "secret"}
     call("RagService/IngestDocuments", rag("IngestDocuments", documents=[document], **where))
@@ -289,6 +310,8 @@ def _facts(path: str, data: bytes, name: str):
     apart = ("revision:", "seconds:", "nanos:")
     if path.endswith(("/CreateBackup", "/ListBackups", "/GetBackupUsage")):  # there is one more
         apart += ("backup_id:", "written_bytes:", "backup_count:", "stored_bytes:", "plain_bytes:")
+    if path.endswith(("/StoreArtifact", "/PutArtifact")):  # one after the other in one scope
+        apart += ("sequence:",)
     if path.endswith("/CreateSnapshot"):  # each has an id and a digest of its own
         apart += ("snapshot_id:", "digest:")
     return [line.strip() for line in text.splitlines() if not line.strip().startswith(apart)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -15,6 +15,7 @@ import grpc.aio
 from llmspell import _health
 from llmspell._channel import open_aio_channel, resolve, restate
 from llmspell._contract import (
+    AwaitedExchange,
     Call,
     Exchange,
     Page,
@@ -146,7 +147,9 @@ class AsyncCaller:
                 return
             call = next_page(call, page.next_token)
 
-    async def _exchange(self, exchange: Exchange[T]) -> AsyncGenerator[T, None]:
+    async def _exchange(
+        self, exchange: Exchange[T] | AwaitedExchange[T]
+    ) -> AsyncGenerator[T, None]:
         """An answer for each request, in order; leaving it early ends the call."""
         method = method_of_kind(exchange.kind)
         open_call: Any = self._channel.get().stream_stream(
@@ -154,7 +157,7 @@ class AsyncCaller:
         )
         broken: list[BaseException] = []
         answers = open_call(metadata=self._connection.metadata())
-        messages = (each.SerializeToString() for each in watched(exchange.requests, broken))
+        messages = _serialized(exchange, broken)
         sending = asyncio.create_task(_send(answers, messages))
         try:
             async for answer in answers:
@@ -188,7 +191,23 @@ class AsyncCaller:
             answers.cancel()
 
 
-async def _send(call: Any, messages: Iterator[bytes]) -> None:
+async def _serialized(
+    exchange: Exchange[T] | AwaitedExchange[T], broken: list[BaseException]
+) -> AsyncIterator[bytes]:
+    """The requests' bytes; where making one fails, that is noted."""
+    if isinstance(exchange, Exchange):
+        for request in watched(exchange.requests, broken):
+            yield request.SerializeToString()
+        return
+    try:
+        async for request in exchange.requests:
+            yield request.SerializeToString()
+    except Exception as error:
+        broken.append(error)
+        raise
+
+
+async def _send(call: Any, messages: AsyncIterator[bytes]) -> None:
     """Send messages, each once the one before it was taken.
 
     Not by `call.write`: one that fails because the service has ended the call would put INTERNAL in
@@ -196,7 +215,7 @@ async def _send(call: Any, messages: Iterator[bytes]) -> None:
     """
     try:
         await call.wait_for_connection()
-        for message in messages:
+        async for message in messages:
             if call.done():
                 return
             await call._cython_call.send_serialized_message(message)  # noqa: SLF001

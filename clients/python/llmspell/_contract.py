@@ -6,7 +6,7 @@ and whether the call may be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from llmspell.v1 import (
+    artifact_pb2,
     backup_pb2,
     event_pb2,
     process_pb2,
@@ -32,6 +33,7 @@ from llmspell.v1 import (
 
 T = TypeVar("T")
 _FILES = (
+    artifact_pb2,
     backup_pb2,
     event_pb2,
     process_pb2,
@@ -87,6 +89,18 @@ class Exchange(Generic[T]):
     kind: type[Message]
     """The requests' message class."""
     requests: Iterator[Any]
+    """What to send; the next one is made when there is room for it."""
+    read: Callable[[Any], T]
+    """From an answer's message to what the caller gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedExchange(Generic[T]):
+    """As Exchange, where requests have to be awaited."""
+
+    kind: type[Message]
+    """The requests' message class."""
+    requests: AsyncIterator[Any]
     """What to send; the next one is made when there is room for it."""
     read: Callable[[Any], T]
     """From an answer's message to what the caller gets."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 
 from llmspell import _scripts, _tenants
 from llmspell import types as t
+from llmspell._awaiting_artifacts import AsyncArtifactCalls
 from llmspell._awaiting_backups import AsyncBackupCalls
 from llmspell._awaiting_events import AsyncEventCalls
 from llmspell._awaiting_sessions import AsyncSessionCalls
@@ -15,6 +16,7 @@ from llmspell._awaiting_vectors import AsyncVectorCalls
 
 
 class AsyncClient(
+    AsyncArtifactCalls,
     AsyncBackupCalls,
     AsyncEventCalls,
     AsyncSessionCalls,

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 
 from llmspell import _scripts, _tenants
 from llmspell import types as t
+from llmspell._blocking_artifacts import ArtifactCalls
 from llmspell._blocking_backups import BackupCalls
 from llmspell._blocking_events import EventCalls
 from llmspell._blocking_sessions import SessionCalls
@@ -14,7 +15,7 @@ from llmspell._blocking_vault import VaultCalls
 from llmspell._blocking_vectors import VectorCalls
 
 
-class Client(BackupCalls, EventCalls, SessionCalls, StateCalls, VaultCalls, VectorCalls):
+class Client(ArtifactCalls, BackupCalls, EventCalls, SessionCalls, StateCalls, VaultCalls, VectorCalls):
     """A connection to a gateway, as one caller. Safe to share between threads.
 
     Example:

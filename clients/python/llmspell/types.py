@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
+from llmspell._artifact_types import Artifact, Content
 from llmspell._backup_types import (
     Backup,
     BackupCheck,
@@ -59,6 +60,7 @@ from llmspell.v1.types_pb2 import Filter as FilterMessage
 
 __all__ = [
     "ApiKey",
+    "Artifact",
     "Backup",
     "BackupCheck",
     "BackupDamage",
@@ -72,6 +74,7 @@ __all__ = [
     "ChunkUnit",
     "Collection",
     "Columns",
+    "Content",
     "CreatedKey",
     "DataKey",
     "DeleteItem",

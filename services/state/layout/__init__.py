@@ -21,6 +21,13 @@ REQUEST_TIMES = "request_times"
 EVENTS = "events"
 EVENT_ENDS = "event_ends"
 EVENT_LOGS = "event_logs"
+ARTIFACTS = "artifacts"
+ARTIFACT_NAMES = "artifact_names"
+ARTIFACT_ORDER = "artifact_order"
+ARTIFACT_DIGESTS = "artifact_digests"
+ARTIFACT_SCOPES = "artifact_scopes"
+BLOB_REFS = "blob_refs"
+BLOB_TOMBS = "blob_tombs"
 
 SESSIONS = "sessions"
 SESSION_ORDER = "session_order"
@@ -30,6 +37,13 @@ CHECKPOINTS = "checkpoints"
 CHECKPOINT_ITEMS = "checkpoint_items"
 
 DATABASES = (
+    ARTIFACTS,
+    ARTIFACT_NAMES,
+    ARTIFACT_ORDER,
+    ARTIFACT_DIGESTS,
+    ARTIFACT_SCOPES,
+    BLOB_REFS,
+    BLOB_TOMBS,
     ITEMS,
     EXPIRY,
     CHANGES,
@@ -49,13 +63,14 @@ DATABASES = (
     CHECKPOINT_ITEMS,
 )
 
-SEALED = frozenset({ITEMS, REQUESTS, EVENTS, SESSIONS, CHECKPOINTS, CHECKPOINT_ITEMS})
+SEALED = frozenset({ITEMS, ARTIFACTS, REQUESTS, EVENTS, SESSIONS, CHECKPOINTS, CHECKPOINT_ITEMS})
 """Databases with content: their keys begin with the tenant, their values are sealed with its data
 key where there is a master key."""
 
 INDEXES = frozenset(
     {EXPIRY, CHANGES, TENANTS, RESTORES, KEYS, REQUEST_TIMES, EVENT_ENDS, EVENT_LOGS}
     | {SESSION_ORDER, SESSION_DUE, SESSION_ENDS}
+    | {ARTIFACT_NAMES, ARTIFACT_ORDER, ARTIFACT_DIGESTS, ARTIFACT_SCOPES, BLOB_REFS, BLOB_TOMBS}
 )
 """Databases with names, numbers and wrapped keys, which have a checksum only. Each database is
 either sealed or one of these."""

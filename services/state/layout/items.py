@@ -77,6 +77,13 @@ class ChangeKind(IntEnum):
     CHECKPOINT_CREATE = 20
     CHECKPOINT_RESTORE = 21
     CHECKPOINT_DELETE = 22
+    ARTIFACT_STORED = 30
+    """A version; the record's key is its name."""
+    ARTIFACT_DELETED = 31
+    ARTIFACTS_DELETED = 32
+    """All of a scope, or, without one, of the tenant."""
+    ARTIFACTS_RESTORED = 33
+    """All of a scope are as they were once."""
     RESTORE = 55
     """All that a tenant has here is that of a backup."""
 

@@ -28,6 +28,8 @@ FAMILIES = {
     "INTERNAL": errors.Internal,
 }
 NOT_REPEATABLE = {
+    "PutArtifact",
+    "StoreArtifact",
     "CreateBackup",
     "RestoreBackup",
     "ImportTenant",

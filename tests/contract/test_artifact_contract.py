@@ -1,0 +1,40 @@
+"""Artifacts over every state engine, against all that they promise."""
+
+import pytest
+
+from services.common.clock import FakeClock
+from services.state.artifacts import Artifacts
+from services.state.blobs import open_blobs
+from services.state.engine import ENGINES, open_engine
+from services.state.step import Keeper
+from tests.contract import artifact_suite
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture(params=sorted(ENGINES))
+async def artifacts(request, tmp_path, clock):
+    keeper = Keeper(open_engine(request.param, tmp_path, on_fatal=pytest.fail), clock=clock)
+    artifacts = Artifacts(keeper, open_blobs(request.param, tmp_path), slice_size=3)
+    yield artifacts
+    await artifacts.close()
+    keeper.engine.close()
+
+
+@pytest.mark.parametrize("claim", artifact_suite.CLAIMS, ids=lambda claim: claim.__name__)
+async def test_artifacts_keep_the_promise(claim, artifacts, clock):
+    """Each claim of the suite holds over each engine."""
+    await claim(artifacts, clock)
+
+
+def test_suite_has_every_claim():
+    """No function of the suite that takes artifacts and a clock is left out of CLAIMS."""
+    claims = {
+        name
+        for name, value in vars(artifact_suite).items()
+        if getattr(value, "__annotations__", {}).keys() == {"artifacts", "clock", "return"}
+    }
+    assert claims == {claim.__name__ for claim in artifact_suite.CLAIMS}
