@@ -15,7 +15,9 @@ from llmspell._blocking_vault import VaultCalls
 from llmspell._blocking_vectors import VectorCalls
 
 
-class Client(ArtifactCalls, BackupCalls, EventCalls, SessionCalls, StateCalls, VaultCalls, VectorCalls):
+class Client(
+    ArtifactCalls, BackupCalls, EventCalls, SessionCalls, StateCalls, VaultCalls, VectorCalls
+):
     """A connection to a gateway, as one caller. Safe to share between threads.
 
     Example:
