@@ -29,6 +29,9 @@ from services.state.layout import (
     CHANGES,
     CHECKPOINT_ITEMS,
     CHECKPOINTS,
+    EVENT_ENDS,
+    EVENT_LOGS,
+    EVENTS,
     EXPIRY,
     ITEMS,
     KEYS,
@@ -40,6 +43,7 @@ from services.state.layout import (
     SESSION_ORDER,
     SESSIONS,
     TENANTS,
+    events,
     items,
     sessions,
 )
@@ -90,6 +94,8 @@ KEPT: tuple[Records, ...] = (
         revision_of=lines.item_revision,
     ),
     Records(SESSIONS, sessions.index_entries, (SESSION_ORDER, SESSION_DUE)),
+    Records(EVENTS, events.index_entries, (EVENT_ENDS,)),
+    Records(EVENT_LOGS),
     Records(CHECKPOINTS),
     Records(CHECKPOINT_ITEMS),
 )

@@ -89,7 +89,7 @@ class EventStep:
         for place in places:
             self._remove(place)
         more = len(places) == limit
-        if not more and self._txn.delete(EVENT_LOGS, self._tenant.encode()):
+        if not more and self._txn.delete(EVENT_LOGS, tenant_prefix(self._tenant)):
             self._step.take_revision(self._tenant)
         return more
 
@@ -154,7 +154,7 @@ class EventStep:
         return header, len(stored)
 
     def _keep(self, log: Log) -> None:
-        self._txn.put(EVENT_LOGS, self._tenant.encode(), layout.pack_log(log))
+        self._txn.put(EVENT_LOGS, tenant_prefix(self._tenant), layout.pack_log(log))
 
 
 def sweep(step: Step, kept: KeptEvents, limit: int) -> int:
@@ -182,7 +182,7 @@ def ended_batches(view: View, now_ns: int) -> Iterator[bytes]:
 
 def event_log(view: View, tenant: str) -> Log:
     """What is kept of a tenant's published events."""
-    return layout.unpack_log(view.get(EVENT_LOGS, tenant.encode()))
+    return layout.unpack_log(view.get(EVENT_LOGS, tenant_prefix(tenant)))
 
 
 def _overflow(kept: KeptEvents) -> ServiceError:

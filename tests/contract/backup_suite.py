@@ -12,6 +12,8 @@ from services.state import areas
 from services.state.backup.folder import BackupFolder
 from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
+from services.state.event_model import NewEvent
+from services.state.events import Events
 from services.state.items import Items
 from services.state.layout import EXPIRY, tenant_prefix
 from services.state.model import Encoding, Value, Write
@@ -284,7 +286,27 @@ async def a_purged_tenant_has_no_backups(world: World) -> None:
     assert not found.damages
 
 
+async def published_events_come_back(world: World) -> None:
+    """Events and what is known of a tenant's are as in the backup; more can be published."""
+    events = Events(world.keeper)
+    for tenant in ("a", "b"):
+        await events.publish(tenant, [NewEvent("t", "1")])
+    before = world.state("a")
+    assert before["events"]
+    assert before["event_ends"]
+    assert before["event_logs"]
+    manifest = await world.backups.create("a")
+    for tenant in ("a", "b"):
+        await events.publish(tenant, [NewEvent("t", "2")])
+    other = world.state("b")
+    await world.backups.restore("a", manifest.backup_id, any_tenant=False)
+    assert world.state("a") == before
+    assert world.state("b") == other
+    await events.publish("a", [NewEvent("t", "3")])
+
+
 CLAIMS = (
+    published_events_come_back,
     a_restore_brings_back_every_byte,
     a_dry_run_tells_and_changes_nothing,
     a_restore_can_be_undone,

@@ -154,14 +154,14 @@ class Archive:
         told = next((file for file in self.manifest.files if file.name == name), None)
         if told is None:
             return
-        digest, last, count = blake3(), b"", 0
+        digest, last, count = blake3(), None, 0
         for count, line in enumerate(self._lines(name), 1):
             digest.update(line)
             found = _read_line(records, line, f"{name} line {count}")
             if found is None:
                 continue
             own, value = found
-            if own <= last:
+            if last is not None and own <= last:
                 raise field_invalid(f"{name} line {count}", "must come after the line before it")
             last = own
             yield own, value

@@ -58,7 +58,7 @@ def read_raw(line: bytes) -> Record:
         UnfitError: it is something else.
     """
     found = _decode(line, _Raw)
-    if not found.key or len(found.key) > layout.KEY_BYTES_MAX:
+    if len(found.key) > layout.KEY_BYTES_MAX:
         raise UnfitError(f"has a key of {len(found.key)} bytes")
     return found.key, found.value
 

@@ -102,9 +102,8 @@ def rows_of(
 def slices_of(folder: BackupFolder, part: TenantPart, key: bytes | None) -> Iterator[Slice]:
     """All that a backup has of a tenant, and the ranges in which it has nothing."""
     parts = {database.name: database for database in part.databases}
-    prefix = tenant_prefix(part.tenant)
     for records in areas.KEPT:
-        behind = prefix
+        behind = b""
         database = parts.get(records.database)
         rows = rows_of(folder, part.tenant, database, key) if database else iter(())
         while taken := list(_taken(rows)):

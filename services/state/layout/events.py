@@ -4,7 +4,7 @@
 |---|---|---|
 | events | tenant NUL revision | header, the events that were published at this revision |
 | event_ends | end, key in `events` | nothing |
-| event_logs | tenant | last sequence that was let go, events and bytes kept, events ever made |
+| event_logs | tenant NUL | last sequence that was let go, events and bytes kept, events ever made |
 
 A sequence is a revision and a number in it, as one number: so events of the change feed and
 published ones have one order.
@@ -13,13 +13,13 @@ published ones have one order.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from services.state.event_model import NewEvent
-from services.state.layout import tenant_prefix
+from services.state.layout import EVENT_ENDS, tenant_prefix
 
 _NUMBER_BITS = 20
 _NUMBER_LAST = (1 << _NUMBER_BITS) - 1
@@ -104,6 +104,11 @@ def pack_events(events: Sequence[NewEvent]) -> bytes:
 def unpack_events(stored: bytes) -> list[NewEvent]:
     """The events in a value in `events`."""
     return _decode(memoryview(stored)[_HEADER.size :])
+
+
+def index_entries(key: bytes, value: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    """Database, key and value of the index entry that goes with a record of `events`."""
+    yield EVENT_ENDS, end_key(unpack_header(value).end_ns, key), b""
 
 
 def end_key(end_ns: int, batch: bytes) -> bytes:
