@@ -15,15 +15,26 @@ from services.state.layout.events import sequence_of
 from services.state.layout.items import Change, ChangeKind
 from services.state.patterns import Pattern
 
+_ITEM_EVENTS = {
+    ChangeKind.SET: "state.set",
+    ChangeKind.DELETE: "state.deleted",
+    ChangeKind.INCREMENT: "state.incremented",
+    ChangeKind.EXPIRE: "state.expired",
+    ChangeKind.PURGE: "state.purged",
+    ChangeKind.RESTORE: "state.restored",
+}
+
+
+def _type_of(kind: ChangeKind) -> str:
+    """An item's are listed; SESSION_CREATE is `session.created`, and all others alike."""
+    if kind in _ITEM_EVENTS:
+        return _ITEM_EVENTS[kind]
+    noun, _, verb = kind.name.lower().partition("_")
+    return f"{noun}.{verb}{'d' if verb.endswith('e') else 'ed'}"
+
+
 OWN_EVENTS: Mapping[ChangeKind, str] = MappingProxyType(
-    {
-        ChangeKind.SET: "state.set",
-        ChangeKind.DELETE: "state.deleted",
-        ChangeKind.INCREMENT: "state.incremented",
-        ChangeKind.EXPIRE: "state.expired",
-        ChangeKind.PURGE: "state.purged",
-        ChangeKind.RESTORE: "state.restored",
-    }
+    {kind: _type_of(kind) for kind in ChangeKind}
 )
 """What each kind of change is called as an event; docs/guide/events.md has the same table."""
 
