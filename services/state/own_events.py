@@ -26,11 +26,12 @@ _ITEM_EVENTS = {
 
 
 def _type_of(kind: ChangeKind) -> str:
-    """An item's are listed; SESSION_CREATE is `session.created`, and all others alike."""
+    """An item's are listed; SESSION_CREATE is `session.created`, and others are alike."""
     if kind in _ITEM_EVENTS:
         return _ITEM_EVENTS[kind]
     noun, _, verb = kind.name.lower().partition("_")
-    return f"{noun}.{verb}{'d' if verb.endswith('e') else 'ed'}"
+    past = "" if verb.endswith("ed") else "d" if verb.endswith("e") else "ed"
+    return f"{noun}.{verb}{past}"
 
 
 OWN_EVENTS: Mapping[ChangeKind, str] = MappingProxyType(

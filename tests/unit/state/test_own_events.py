@@ -22,4 +22,5 @@ def test_types_are_these():
     assert OWN_EVENTS[ChangeKind.SET] == "state.set"
     assert OWN_EVENTS[ChangeKind.SESSION_COMPLETE] == "session.completed"
     assert OWN_EVENTS[ChangeKind.SESSION_SUSPEND] == "session.suspended"
+    assert OWN_EVENTS[ChangeKind.ARTIFACT_STORED] == "artifact.stored"
     assert OWN_EVENTS[ChangeKind.CHECKPOINT_RESTORE] == "checkpoint.restored"
