@@ -73,6 +73,10 @@ class Records:
     """Key and value of a record → its index entries."""
     indexes: tuple[str, ...] = ()
     """The databases in which those entries are."""
+    tombs: str = ""
+    """A database that has an entry under the key of a record that is gone; empty: none has."""
+    is_exported: bool = True
+    """Whether exports have it."""
     write: Callable[[bytes, bytes], bytes] = lines.write_raw
     """Key without the tenant and value → the line that an export has of it."""
     withhold: Callable[[bytes, bytes], bytes | None] = lines.withhold_none
@@ -98,6 +102,13 @@ KEPT: tuple[Records, ...] = (
     Records(EVENT_LOGS),
     Records(CHECKPOINTS),
     Records(CHECKPOINT_ITEMS),
+    # What exports have none of: bytes are not in them yet, and records are worth nothing without.
+    Records(ARTIFACTS, is_exported=False),
+    Records(ARTIFACT_NAMES, is_exported=False),
+    Records(ARTIFACT_ORDER, is_exported=False),
+    Records(ARTIFACT_DIGESTS, is_exported=False),
+    Records(ARTIFACT_SCOPES, is_exported=False),
+    Records(BLOB_REFS, tombs=BLOB_TOMBS, is_exported=False),
 )
 CLEARED: tuple[str, ...] = (CHANGES, REQUESTS)
 OWN: tuple[str, ...] = (
@@ -106,13 +117,5 @@ OWN: tuple[str, ...] = (
     KEYS,
     REQUEST_TIMES,
     SESSION_ENDS,
-    # Artifacts are in no backup yet: their records are worth nothing without the bytes beside
-    # them, so a restore leaves both as they are.
-    ARTIFACTS,
-    ARTIFACT_NAMES,
-    ARTIFACT_ORDER,
-    ARTIFACT_DIGESTS,
-    ARTIFACT_SCOPES,
-    BLOB_REFS,
     BLOB_TOMBS,
 )

@@ -35,6 +35,11 @@ class Collector:
         self.blobs = blobs
         self._pins = pins
 
+    @property
+    def pins(self) -> Pins:
+        """Which blobs are being added, or are needed for another reason."""
+        return self._pins
+
     async def sweep(self, limit: int = SLICE) -> int:
         """Remove up to `limit` blobs that nobody needs; how many."""
         with self._keeper.engine.read() as view:

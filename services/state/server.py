@@ -28,6 +28,7 @@ from services.common.server import Parts
 from services.common.settings import Settings, StateSettings
 from services.common.telemetry import Counts
 from services.state.artifacts import Artifacts
+from services.state.backup.blobs import BlobCare
 from services.state.backup.folder import BackupFolder
 from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
@@ -67,7 +68,7 @@ async def build(settings: Settings) -> Parts:
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     parts = StateParts.over(keeper)
     artifacts = Artifacts(keeper, open_blobs(mine.engine, Path(mine.data)))
-    backups = _backups(mine, keeper, ring)
+    backups = _backups(mine, keeper, ring, artifacts)
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
     sessions, ends = Sessions(keeper), SessionEnds(keeper)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
@@ -130,11 +131,13 @@ async def build(settings: Settings) -> Parts:
     )
 
 
-def _backups(mine: StateSettings, keeper: Keeper, ring: Keyring) -> Backups:
+def _backups(mine: StateSettings, keeper: Keeper, ring: Keyring, artifacts: Artifacts) -> Backups:
     """The folder of backups; tenants whose restore was cut off are refused until it has ended."""
     folder = BackupFolder(Path(mine.backups) if mine.backups else Path(mine.data) / "backups")
     retention = Retention(mine.backups_kept, mine.backup_days, mine.backup_bytes)
-    backups = Backups(keeper, folder, retention=retention, ring=ring)
+    collector = artifacts.collector
+    care = BlobCare(collector.blobs, collector.pins)
+    backups = Backups(keeper, folder, retention=retention, ring=ring, care=care)
     backups.recover()
     return backups
 

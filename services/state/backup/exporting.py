@@ -67,7 +67,7 @@ def export_tenant(
     parts: list[tuple[ExportedFile, Path]] = []
     prefix = tenant_prefix(tenant)
     try:
-        for records in areas.KEPT:
+        for records in filter(lambda each: each.is_exported, areas.KEPT):
             path = target.with_name(f"{target.name}.{records.database}")
             file = _write_lines(
                 rested(view.scan(records.database, prefix), stop),
@@ -183,7 +183,7 @@ class Archive:
         return source
 
     def _list(self) -> dict[str, tarfile.TarInfo]:
-        known = {MANIFEST, *(f"{records.database}.jsonl" for records in areas.KEPT)}
+        known = {MANIFEST, *(f"{each.database}.jsonl" for each in areas.KEPT if each.is_exported)}
         members: dict[str, tarfile.TarInfo] = {}
         try:
             for member in self._tar:

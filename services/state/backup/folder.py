@@ -2,8 +2,7 @@
 
     all/ID.json                     the operator's backups, of all tenants
     tenants/TENANT/ID.json          a tenant's own
-    tenants/TENANT/chunks/ab/abcd…  records
-    tenants/TENANT/blobs/ab/abcd…   bytes of artifacts
+    tenants/TENANT/chunks/ab/abcd…  records, and bytes of artifacts
 
 Each file is written aside, flushed, and renamed; a manifest is the last one. Tenants share nothing,
 so that nobody learns from what is there already what somebody else has. What no manifest names is
@@ -35,7 +34,6 @@ _ASIDE = "aside"
 _UNSAFE = re.compile(r"[^a-z0-9_-]")
 _AT_ONCE = 1024**2
 CHUNKS = "chunks"
-BLOBS = "blobs"
 
 
 class BackupFolder:
@@ -98,7 +96,7 @@ class BackupFolder:
     def flush_names(self, tenant: str) -> None:
         """Make the names of a tenant's files last."""
         top = self.root / _TENANTS / _safe(tenant)
-        for kind in (CHUNKS, BLOBS):
+        for kind in (CHUNKS,):
             if (top / kind).is_dir():
                 for folder in (top / kind).iterdir():
                     _flush(folder)
@@ -177,14 +175,13 @@ class BackupFolder:
             for listed in self.listed(owner):
                 for part in listed.manifest.tenants if listed.manifest else ():
                     mine = named.setdefault(part.tenant, set())
-                    mine.update((CHUNKS, c.name) for db in part.databases for c in db.chunks)
-                    mine.update((BLOBS, blob.digest) for blob in part.blobs)
+                    mine.update((CHUNKS, file.name) for file in part.files())
         return named
 
     def files(self, tenant: str) -> Iterator[tuple[str, str, Path]]:
         """Kind, name and path of a tenant's chunks and blobs."""
         top = self.root / _TENANTS / _safe(tenant)
-        for kind in (CHUNKS, BLOBS):
+        for kind in (CHUNKS,):
             for path in sorted(top.glob(f"{kind}/*/*")):
                 yield kind, path.name, path
 

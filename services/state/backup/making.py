@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+
+import msgspec
 
 from services.common.errors import Reason, ServiceError
 from services.common.store import View
 from services.state import areas
 from services.state.backup import chunks
+from services.state.backup.blobs import BlobCare, known_blobs
 from services.state.backup.folder import CHUNKS, BackupFolder
 from services.state.backup.model import ChunkRef, DatabasePart, TenantPart
+from services.state.blob_format import BlobKey
 from services.state.layout import tenant_prefix
 
 _WORK_S = 0.0005
@@ -49,6 +53,7 @@ class Maker:
         self._folder = folder
         self._full = full
         self._writer = ThreadPoolExecutor(1, "backup-writer")
+        self._key: bytes | None = None
         self.written_bytes = 0
 
     def tenant(self, view: View, tenant: str, key: bytes | None, sealed_key: str) -> TenantPart:
@@ -84,6 +89,7 @@ class Maker:
             ServiceError: STORAGE_FULL; what the iterators raise.
             OSError: the folder cannot be written.
         """
+        self._key = key
         parts = [
             self._database(tenant, name, chunks.cut(rested(rows, self._stop), strip), key)
             for name, rows in found.items()
@@ -91,6 +97,37 @@ class Maker:
         self._folder.flush_names(tenant)
         kept = [part for part in parts if part.record_count]
         return TenantPart(tenant, kept, sealed_key=sealed_key)
+
+    def blobs(
+        self, part: TenantPart, care: BlobCare, before: TenantPart | None, found: list[BlobKey]
+    ) -> TenantPart:
+        """The part with a tenant's blobs; those that the backup before has are not read again.
+
+        Raises:
+            ServiceError: ARTIFACT_CORRUPT, STORAGE_FULL, SERVICE_UNAVAILABLE.
+        """
+        same_key = before is not None and before.sealed_key == part.sealed_key
+        known = known_blobs(self._folder, before if same_key and not self._full else None)
+        refs = []
+        for tenant, digest in found:
+            self._check_going()
+            ref = known.get(digest.hex())
+            refs.append(ref or care.copy(tenant, digest, self._writing(tenant)))
+        self._folder.flush_names(part.tenant)
+        return msgspec.structs.replace(part, blobs=refs)
+
+    def _writing(self, tenant: str) -> Callable[[bytes], ChunkRef]:
+        def write(plain: bytes) -> ChunkRef:
+            self._check_going()
+            written = self._write(tenant, [plain], 0, self._key)
+            self.written_bytes += written.written_bytes
+            return written.ref
+
+        return write
+
+    def _check_going(self) -> None:
+        if self._stop.is_set():
+            raise ServiceError(Reason.SERVICE_UNAVAILABLE, "The process is stopping.")
 
     def close(self) -> None:
         """End the thread that writes."""

@@ -38,11 +38,11 @@ class DatabasePart(msgspec.Struct, frozen=True):
 class BlobRef(msgspec.Struct, frozen=True):
     """The bytes of one artifact."""
 
-    name: str
-    """Its name among the blobs of the tenant."""
-    stored_bytes: int
     digest: str
-    """blake3 of the file, hexadecimal."""
+    """blake3 of the bytes, hexadecimal."""
+    plain_bytes: int
+    chunks: list[ChunkRef]
+    """The bytes, in order."""
 
 
 class TenantPart(msgspec.Struct, frozen=True):
@@ -54,9 +54,10 @@ class TenantPart(msgspec.Struct, frozen=True):
     sealed_key: str = ""
     """The key of its files, sealed with the master key; empty: they are not encrypted."""
 
-    def files(self) -> Sequence[ChunkRef | BlobRef]:
+    def files(self) -> Sequence[ChunkRef]:
         """What it consists of."""
-        return [*(chunk for part in self.databases for chunk in part.chunks), *self.blobs]
+        lists = [part.chunks for part in self.databases] + [blob.chunks for blob in self.blobs]
+        return [chunk for chunks in lists for chunk in chunks]
 
     def record_count(self) -> int:
         """Records of all databases."""
@@ -90,7 +91,7 @@ class Manifest(msgspec.Struct, frozen=True):
     def plain_bytes(self) -> int:
         """Bytes of its records before they were compressed, and of its blobs."""
         records = sum(db.plain_bytes for part in self.tenants for db in part.databases)
-        return records + sum(blob.stored_bytes for part in self.tenants for blob in part.blobs)
+        return records + sum(blob.plain_bytes for part in self.tenants for blob in part.blobs)
 
 
 @dataclass(frozen=True, slots=True)

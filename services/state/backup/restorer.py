@@ -15,6 +15,7 @@ from services.common.errors import Reason, ServiceError
 from services.common.store import View
 from services.state import areas
 from services.state.backup import restoring
+from services.state.backup.blobs import BlobCare, keys_of
 from services.state.backup.folder import BackupFolder
 from services.state.backup.model import (
     Damage,
@@ -39,7 +40,10 @@ log = logging.getLogger(__name__)
 class Restorer:
     """Reads from one folder into one keeper. Whoever uses it has the folder alone."""
 
-    def __init__(self, keeper: Keeper, folder: BackupFolder, sealing: Sealing) -> None:
+    def __init__(
+        self, keeper: Keeper, folder: BackupFolder, sealing: Sealing, care: BlobCare | None
+    ) -> None:
+        self._care = care
         self._keeper = keeper
         self._folder = folder
         self._sealing = sealing
@@ -99,7 +103,7 @@ class Restorer:
             self._keeper.restoring.discard(tenant)
             raise
         failpoints.hit("restore.marked")
-        deltas = await self._replace(part)
+        deltas = await self._replace_all(part)
         revision_min = manifest.revision
         await self._keeper.step(
             lambda step: _finish(step, tenant, manifest.backup_id, revision_min)
@@ -108,6 +112,13 @@ class Restorer:
         self._keeper.restoring.discard(tenant)
         log.info("tenant restored", extra={"tenant": tenant, "backup_id": manifest.backup_id})
         return deltas
+
+    async def _replace_all(self, part: TenantPart) -> TenantDelta:
+        if self._care is None:
+            return await self._replace(part)
+        async with self._care.held(keys_of(part)):
+            await self._care.put_back(self._folder, part, self._sealing.open(part))
+            return await self._replace(part)
 
     async def _replace(self, part: TenantPart) -> TenantDelta:
         deltas = _Deltas(part.tenant)

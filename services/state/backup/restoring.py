@@ -71,6 +71,14 @@ def damages_of(folder: BackupFolder, part: TenantPart, key: bytes | None) -> Ite
             except UnsoundError as error:
                 yield Damage(folder.named(path), str(error))
 
+    for blob in part.blobs:
+        for ref in blob.chunks:
+            path = folder.file_path(part.tenant, CHUNKS, ref.name)
+            try:
+                _plain(path, ref, key)
+            except UnsoundError as error:
+                yield Damage(folder.named(path), str(error))
+
 
 def _check(path: Path, ref: ChunkRef, key: bytes | None) -> None:
     plain = _plain(path, ref, key)
@@ -153,6 +161,8 @@ def put_rows(txn: Txn, part: Slice, delta: Delta) -> None:
     for key, value in part.rows:
         stored = _found(txn, part.records.database, key)
         _count(delta, stored, key, value)
+        if part.records.tombs:
+            txn.delete(part.records.tombs, key)
         if stored != value:
             if stored is not None:
                 _remove(txn, part.records, key)
@@ -176,6 +186,8 @@ def _remove(txn: Txn, records: Records, key: bytes) -> None:
         for database, entry, _ in records.entries(key, stored):
             txn.delete(database, entry)
     txn.delete(records.database, key)
+    if records.tombs:
+        txn.put(records.tombs, key, b"")
 
 
 def _found(view: View, database: str, key: bytes) -> bytes | None:

@@ -12,11 +12,14 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from services.common.errors import Reason, ServiceError
 from services.common.store import View
+from services.state.backup.blobs import BlobCare, keys_in
 from services.state.backup.folder import BackupFolder
 from services.state.backup.making import Maker, tenants_of
 from services.state.backup.model import (
@@ -25,6 +28,7 @@ from services.state.backup.model import (
     Listed,
     Manifest,
     Restored,
+    TenantPart,
     Usage,
     Verified,
     check_backup_id,
@@ -33,6 +37,7 @@ from services.state.backup.model import (
 from services.state.backup.restorer import Restorer, parts_of
 from services.state.backup.retention import Retention, files_of, outlived
 from services.state.backup.sealing import Sealing
+from services.state.blob_format import BlobKey
 from services.state.keyring import Keyring
 from services.state.layout import RESTORES, backups
 from services.state.step import Keeper, tenant_restoring
@@ -63,6 +68,20 @@ class Callee(Protocol):
         """As on the wire."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A backup that is to be made."""
+
+    owner: str
+    backup_id: str
+    now_ns: int
+    full: bool
+    names: Sequence[str]
+    """The tenants."""
+    keys: Sequence[BlobKey]
+    """The bytes of artifacts that they have."""
+
+
 class Backups:
     """Backups of the tenants of one keeper."""
 
@@ -73,14 +92,16 @@ class Backups:
         *,
         retention: Retention | None = None,
         ring: Keyring | None = None,
+        care: BlobCare | None = None,
     ) -> None:
-        """`ring`: its master key encrypts backups; None: they are not."""
+        """`ring`: its master key encrypts backups. `care`: has the bytes of artifacts."""
         self.keeper = keeper
         self.folder = folder
         self.retention = retention or Retention()
         """Which backups are kept no longer."""
         self.sealing = Sealing(ring)
-        self.restorer = Restorer(keeper, folder, self.sealing)
+        self.restorer = Restorer(keeper, folder, self.sealing, care)
+        self._care = care
         self._lock = asyncio.Lock()
         self._last_ns = 0
         self.stop = threading.Event()
@@ -268,11 +289,29 @@ class Backups:
 
     # What works alone with the folder.
 
-    def key_for(self, tenant: str) -> tuple[bytes | None, str]:
-        """The key of a new backup of a tenant, and as its manifest has it."""
+    def _copy_tenant(
+        self, maker: Maker, view: View, tenant: str, keys: Sequence[BlobKey]
+    ) -> TenantPart:
+        part = maker.tenant(view, tenant, *self.key_for(tenant))
+        mine = [key for key in keys if key.tenant == tenant]
+        if self._care is None or not mine:
+            return part
+        before = next((each.part(tenant) for each in self._manifests(tenant)), None)
+        return maker.blobs(part, self._care, before, mine)
+
+    def _held(self, keys: Sequence[BlobKey]) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._care is None else self._care.held(keys)
+
+    def _manifests(self, tenant: str) -> list[Manifest]:
+        """Of every backup that has the tenant, the newest first."""
         listed = [*self.folder.listed(tenant), *self.folder.listed("")]
         listed.sort(key=lambda each: each.backup_id, reverse=True)
-        return self.sealing.key_for(tenant, (each.manifest for each in listed if each.manifest))
+        found = [each.manifest for each in listed if each.manifest is not None]
+        return [each for each in found if each.part(tenant) is not None]
+
+    def key_for(self, tenant: str) -> tuple[bytes | None, str]:
+        """The key of a new backup of a tenant, and as its manifest has it."""
+        return self.sealing.key_for(tenant, self._manifests(tenant))
 
     def moment(self) -> int:
         """Now, later than for any other backup."""
@@ -288,27 +327,28 @@ class Backups:
         now_ns = self.moment()
         backup_id = new_id(now_ns)
         with self.keeper.engine.snapshot() as view:
-            manifest = await asyncio.to_thread(
-                self._copy, view, tenant, full=full, backup_id=backup_id, now_ns=now_ns
-            )
+            names = [tenant] if tenant else tenants_of(view)
+            keys = keys_in(view, names)
+            async with self._held(keys):
+                plan = _Plan(tenant, backup_id, now_ns, full, names, keys)
+                manifest = await asyncio.to_thread(self._copy, view, plan)
         await asyncio.to_thread(self.folder.put_manifest, manifest)
         log.info("backup made", extra={"backup_id": backup_id, "bytes": manifest.stored_bytes()})
         return manifest
 
-    def _copy(self, view: View, owner: str, *, full: bool, backup_id: str, now_ns: int) -> Manifest:
-        maker = Maker(self.folder, full=full, stop=self.stop)
+    def _copy(self, view: View, plan: _Plan) -> Manifest:
+        maker = Maker(self.folder, full=plan.full, stop=self.stop)
         try:
-            names = [owner] if owner else tenants_of(view)
-            parts = [maker.tenant(view, name, *self.key_for(name)) for name in names]
+            parts = [self._copy_tenant(maker, view, name, plan.keys) for name in plan.names]
         finally:
             maker.close()
         return Manifest(
             format=FORMAT,
-            backup_id=backup_id,
-            owner=owner,
-            create_time_ns=now_ns,
+            backup_id=plan.backup_id,
+            owner=plan.owner,
+            create_time_ns=plan.now_ns,
             revision=view.revision(),
-            full=full,
+            full=plan.full,
             tenants=parts,
             written_bytes=maker.written_bytes,
         )

@@ -110,7 +110,11 @@ class Transfer:
         maker = Maker(self._backups.folder, stop=self._backups.stop)
         highest = _Highest()
         try:
-            found = {each.database: highest.of(each, archive.records(each)) for each in areas.KEPT}
+            found = {
+                each.database: highest.of(each, archive.records(each))
+                for each in areas.KEPT
+                if each.is_exported
+            }
             part = maker.part(tenant, found, *self._backups.key_for(tenant), strip=0)
         finally:
             maker.close()
