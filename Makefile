@@ -132,6 +132,7 @@ test-crash-vector: $(DEV_STAMP) ## the same of the vector service, up to 200 000
 .PHONY: bench
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run
 	$(BIN)/python -m tests.performance.bench
+	$(BIN)/python -m tests.performance.state_bench
 
 # Goes on where it was stopped; COUNT=10000 tries it in minutes, ENGINES=llmspell,faiss runs some again.
 .PHONY: bench-vector

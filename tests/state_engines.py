@@ -40,9 +40,12 @@ def embedded_items(folder: Path, clock: Clock, *, slice_size: int = SLICE, **kwa
     return Items(embedded_keeper(folder, clock, **kwargs), slice_size=slice_size)
 
 
-def memory_keeper(clock: Clock, *, cipher: Cipher | None = None) -> Keeper:
+def memory_keeper(
+    clock: Clock, *, changes_kept: int = CHANGES_KEPT_MAX, cipher: Cipher | None = None
+) -> Keeper:
     """A keeper over dictionaries."""
-    return Keeper(MemoryStore(DATABASES, cipher=cipher), clock=clock)
+    store = MemoryStore(DATABASES, cipher=cipher)
+    return Keeper(store, clock=clock, changes_kept=changes_kept)
 
 
 def master_key(number: int) -> MasterKey:

@@ -6,24 +6,35 @@ Deliberately plain. Everything happens between two awaits, so nothing is ever ha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from services.common.clock import Clock
+from services.common.errors import field_invalid
 from services.common.expiry import SLICE, ForwardTime
 from services.common.limits import PAGE_BYTES_MAX
 from services.state import numbers, rules
 from services.state.model import (
+    Address,
     Changed,
     Check,
     Counted,
     Found,
     Item,
+    Once,
     Page,
     Precondition,
+    Transferred,
     Value,
     Write,
 )
+from services.state.numbers import Number
+from services.state.requests import request_id_reused
+from services.state.transfers import item_not_found
+
+T = TypeVar("T")
+TEN_MINUTES_NS = 600 * 10**9
 
 _Place = tuple[str, str, str]
 
@@ -34,6 +45,7 @@ class MemoryState:
     def __init__(self, *, clock: Clock) -> None:
         self._time = ForwardTime(clock)
         self._items: dict[_Place, Item] = {}
+        self._made: dict[tuple[str, str], tuple[int, bytes, Any]] = {}
         self._revision = 0
 
     async def get(self, tenant: str, scope: str, key: str) -> Found:
@@ -80,31 +92,52 @@ class MemoryState:
         *,
         ttl_ns: int | None = None,
         precondition: Precondition | None = None,
+        once: Once | None = None,
     ) -> Changed:
         """See Items."""
         rules.check_place(tenant, scope)
         key = rules.normal_key(key)
         rules.check_value(value)
         rules.check_ttl(ttl_ns)
+        return self._once(
+            tenant, once, lambda: self._set((tenant, scope, key), value, ttl_ns, precondition)
+        )
+
+    def _set(self, place, value, ttl_ns, precondition):
+        tenant, scope, key = place
         if precondition is not None:
             rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
         return self._apply(tenant, [Write(scope, key, value, ttl_ns)])
 
     async def delete(
-        self, tenant: str, scope: str, key: str, *, precondition: Precondition | None = None
+        self,
+        tenant: str,
+        scope: str,
+        key: str,
+        *,
+        precondition: Precondition | None = None,
+        once: Once | None = None,
     ) -> Changed:
         """See Items."""
         rules.check_place(tenant, scope)
         key = rules.normal_key(key)
+        return self._once(tenant, once, lambda: self._delete(tenant, scope, key, precondition))
+
+    def _delete(self, tenant, scope, key, precondition):
         if precondition is not None:
             rules.check_precondition(key, self._alive((tenant, scope, key)), precondition)
         return self._apply(tenant, [Write(scope, key, None)])
 
-    async def increment(self, tenant: str, scope: str, key: str, delta: float) -> Counted:
+    async def increment(
+        self, tenant: str, scope: str, key: str, delta: Number, *, once: Once | None = None
+    ) -> Counted:
         """See Items."""
         rules.check_place(tenant, scope)
         key = rules.normal_key(key)
         numbers.check_delta(delta)
+        return self._once(tenant, once, lambda: self._increment(tenant, scope, key, delta))
+
+    def _increment(self, tenant, scope, key, delta):
         place = (tenant, scope, key)
         item = self._alive(place)
         number = numbers.add(key, item.value if item else None, delta)
@@ -112,13 +145,136 @@ class MemoryState:
         self._put(place, numbers.number_value(number), item.expire_time_ns if item else None)
         return Counted(number, self._revision)
 
-    async def batch(self, tenant: str, checks: Sequence[Check], writes: Sequence[Write]) -> Changed:
+    async def batch(
+        self,
+        tenant: str,
+        checks: Sequence[Check],
+        writes: Sequence[Write],
+        *,
+        once: Once | None = None,
+    ) -> Changed:
         """See Items."""
         checks, writes = rules.normal_batch(tenant, checks, writes)
+        return self._once(tenant, once, lambda: self._batch(tenant, checks, writes))
+
+    def _batch(self, tenant, checks, writes):
         for check in checks:
             item = self._alive((tenant, check.scope, check.key))
             rules.check_precondition(check.key, item, check.precondition)
         return self._apply(tenant, writes)
+
+    async def copy(
+        self,
+        tenant: str,
+        source: Address,
+        target: Address,
+        *,
+        move: bool = False,
+        precondition: Precondition | None = None,
+        once: Once | None = None,
+    ) -> Changed:
+        """See Transfers."""
+        begin = (tenant, source.scope, rules.normal_key(source.key, "source_key"))
+        end = (tenant, target.scope, rules.normal_key(target.key))
+        if begin == end:
+            raise field_invalid("key", "must differ from source_key, or its scope must")
+
+        def copy() -> Changed:
+            item = self._alive(begin)
+            if item is None:
+                raise item_not_found(begin[2], begin[1])
+            self._transfer([begin], [end], move=move, precondition=precondition)
+            return Changed(self._revision, int(move))
+
+        return self._once(tenant, once, copy)
+
+    async def copy_scope(
+        self,
+        tenant: str,
+        source: str,
+        target: str,
+        *,
+        prefix: str = "",
+        move: bool = False,
+        precondition: Precondition | None = None,
+        once: Once | None = None,
+    ) -> Transferred:
+        """See Transfers."""
+        prefix = rules.normal_prefix(prefix)
+        if source == target:
+            raise field_invalid("scope", "must differ from source_scope")
+
+        def copy() -> Transferred:
+            begins = self._places(tenant, source, prefix)
+            ends = [(tenant, target, key) for _, _, key in begins]
+            self._transfer(begins, ends, move=move, precondition=precondition)
+            return Transferred(len(begins), self._revision)
+
+        return self._once(tenant, once, copy)
+
+    async def clear(
+        self, tenant: str, scope: str, *, prefix: str = "", once: Once | None = None
+    ) -> Transferred:
+        """See Transfers."""
+        prefix = rules.normal_prefix(prefix)
+
+        def clear() -> Transferred:
+            places = self._places(tenant, scope, prefix)
+            for place in places:
+                del self._items[place]
+            self._revision += bool(places)
+            return Transferred(len(places), self._revision)
+
+        return self._once(tenant, once, clear)
+
+    def _places(self, tenant: str, scope: str, prefix: str) -> Sequence[_Place]:
+        items = self._all_alive(tenant, scope)
+        return sorted((tenant, scope, item.key) for item in items if item.key.startswith(prefix))
+
+    def _transfer(
+        self,
+        begins: Sequence[_Place],
+        ends: Sequence[_Place],
+        *,
+        move: bool,
+        precondition: Precondition | None,
+    ) -> None:
+        for end in ends:
+            if precondition is not None:
+                rules.check_precondition(end[2], self._alive(end), precondition)
+        self._revision += bool(begins)
+        for begin, end in zip(begins, ends, strict=True):
+            item = self._items[begin]
+            assert item.value is not None
+            self._put(end, item.value, item.expire_time_ns)
+            if move:
+                del self._items[begin]
+
+    def _once(self, tenant: str, once: Once | None, run: Callable[[], T]) -> T:
+        if once is None:
+            return run()
+        rules.check_request_id(once.request_id)
+        now_ns = self._time.now_ns()
+        made = self._made.get((tenant, once.request_id))
+        if made is not None and made[0] + TEN_MINUTES_NS > now_ns:
+            if made[1] != once.digest:
+                raise request_id_reused(once.request_id)
+            return made[2]
+        answer = run()
+        self._made[tenant, once.request_id] = (now_ns, once.digest, answer)
+        return answer
+
+    async def forget(self, limit: int) -> int:
+        """See Requests.sweep."""
+        now_ns = self._time.now_ns()
+        ended = sorted(
+            (made[0], known)
+            for known, made in self._made.items()
+            if made[0] + TEN_MINUTES_NS <= now_ns
+        )
+        for _, known in ended[:limit]:
+            del self._made[known]
+        return min(len(ended), limit)
 
     async def purge(self, tenant: str) -> Changed:
         """See Items."""
@@ -128,6 +284,8 @@ class MemoryState:
         for place in doomed:
             del self._items[place]
         self._revision += bool(doomed)
+        for known in [known for known in self._made if known[0] == tenant]:
+            del self._made[known]
         return Changed(self._revision, deleted)
 
     async def revision(self) -> int:

@@ -102,13 +102,18 @@ def _remembered(step: Step, place: bytes) -> Made | None:
 
 def _check_same(made: Made, once: Once) -> None:
     if made.digest != once.digest:
-        raise ServiceError(
-            Reason.REQUEST_ID_REUSED,
-            f"Another write was made as request {once.request_id!r} within the last ten minutes; "
-            "give each write an id of its own.",
-            field="request_id",
-            request_id=once.request_id,
-        )
+        raise request_id_reused(once.request_id)
+
+
+def request_id_reused(request_id: str) -> ServiceError:
+    """The id is that of another write."""
+    return ServiceError(
+        Reason.REQUEST_ID_REUSED,
+        f"Another write was made as request {request_id!r} within the last ten minutes; give each "
+        "write an id of its own.",
+        field="request_id",
+        request_id=request_id,
+    )
 
 
 def _remember(step: Step, place: bytes, once: Once, answer: object) -> None:
