@@ -50,7 +50,7 @@ def half_batches(_: str) -> None:
     """Each write of a batch is a transaction of its own, as if they had been sent one by one."""
     whole = Items.batch
 
-    async def batch(self, tenant, checks, writes):
+    async def batch(self, tenant, checks, writes, **_):
         if checks:
             await whole(self, tenant, checks, [])
         for write in writes:
