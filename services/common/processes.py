@@ -218,6 +218,7 @@ def _environment(processes: Processes, sockets: Path, config: Path | None) -> di
     processes.children = {name: _Child(name, listen[name]) for name in NAMES}
     settings = {f"{name}.listen": address for name, address in listen.items()}
     settings |= {f"gateway.{name}": listen[name] for name in ("runtime", "vector", "state")}
+    settings["vector.state"] = listen["state"]
     settings |= {f"runtime.{name}": listen[name] for name in ("vector", "state")}
     settings |= {f"{name}.data": str(place.data / name) for name in ("vector", "state")}
     settings["deployment.context_key_file"] = str(place.secret("context.key"))

@@ -89,6 +89,8 @@ class VectorSettings:
 
     listen: str = "127.0.0.1:50062"
     """Address that the gateway and the runtime call."""
+    state: str = "127.0.0.1:50063"
+    """Address of the state process, which is asked which sessions have ended."""
     data: str = "data/vector"
     """Folder of this process's store. On a local disk."""
     engine: str = "embedded"

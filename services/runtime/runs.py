@@ -88,6 +88,8 @@ class RunSpec:
     """Read as ARGS.NAME."""
     limits: RunLimits = RunLimits()
     """Limits of this run."""
+    session_id: str = ""
+    """The run's current session; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,12 @@ def _order(spec: RunSpec, *, check: bool) -> bytes:
         "depth": limits.FRAME_DEPTH_MAX,
         "nodes": limits.FRAME_NODES_MAX,
     }
-    header = {"name": spec.name, "check": check, "limits": kept}
+    header = {
+        "name": spec.name,
+        "check": check,
+        "limits": kept,
+        "session": spec.session_id,
+    }
     return RunOrder(header, source, arguments).payload()
 
 

@@ -23,6 +23,7 @@ from services.common.expiry import ForwardTime, sweep_forever
 from services.common.paging import PageTokens
 from services.common.process import SERVICE as PROCESS_SERVICE
 from services.common.process import ProcessServicer
+from services.common.relay import Relay, Upstream
 from services.common.server import Parts
 from services.common.settings import Settings, VectorSettings
 from services.common.telemetry import Counts
@@ -41,6 +42,7 @@ from services.vector.segments.footprint import share_heap
 from services.vector.servicers.rag import RagServicer
 from services.vector.servicers.vector import VectorServicer
 from services.vector.servicers.vector_admin import VectorAdminServicer
+from services.vector.session_ends import SessionEndsFollower
 from services.vector.storage import VectorStorage
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ that wait; Python's own 5 ms would be most of a search's time."""
 VECTOR_SERVICE = "llmspell.v1.VectorService"
 ADMIN_SERVICE = "llmspell.v1.VectorAdminService"
 RAG_SERVICE = "llmspell.v1.RagService"
+_SESSION_SERVICE = "llmspell.v1.SessionService"
 
 
 async def build(settings: Settings) -> Parts:
@@ -71,6 +74,9 @@ async def build(settings: Settings) -> Parts:
     storage = engine.storage
     reembedder = Reembedder(storage, providers, engine.embeddings)
 
+    seal, state = Seal(key, clock), Upstream("state", mine.state)
+    follower = SessionEndsFollower(storage, Relay({_SESSION_SERVICE: state}, seal))
+
     def register(server: grpc.aio.Server) -> None:
         vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))
         vector_pb2_grpc.add_VectorServiceServicer_to_server(vectors, server)
@@ -88,12 +94,13 @@ async def build(settings: Settings) -> Parts:
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
 
     async def close() -> None:
+        await state.close()
         await providers.close()
         await storage.close()
 
     return Parts(
         listen=mine.listen,
-        door=Door(SealedContext(Seal(key, clock)), counts, calls_at_once=mine.calls_at_once),
+        door=Door(SealedContext(seal), counts, calls_at_once=mine.calls_at_once),
         register=register,
         services=(VECTOR_SERVICE, ADMIN_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
@@ -101,6 +108,7 @@ async def build(settings: Settings) -> Parts:
             lambda: sweep_forever(storage, mine.sweep_interval_s),
             lambda: _warm_up(providers, storage),
             reembedder.run,
+            follower.run,
         ),
         close=close,
     )

@@ -13,6 +13,7 @@ PAGES = (
     "docs/reference/lua.md",
     "docs/guide/backups.md",
     "docs/guide/state.md",
+    "docs/guide/sessions.md",
 )
 
 

@@ -21,6 +21,7 @@ def run(
     args: Iterable[str],
     named: Mapping[str, str] | None,
     limits: RunLimits | None,
+    session: str,
 ) -> Call[RunEvent | None]:
     """Run a script; one event an answer, None for a kind that this client does not know."""
     request = pb.RunScriptRequest(
@@ -29,6 +30,7 @@ def run(
         positional_arguments=args,
         named_arguments=named,
         limits=None if limits is None else _limits(limits),
+        session_id=session,
     )
     return Call(request, _event)
 

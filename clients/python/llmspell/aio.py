@@ -43,9 +43,12 @@ class AsyncClient(
         args: Iterable[str] = (),
         named: Mapping[str, str] | None = None,
         limits: t.RunLimits | None = None,
+        session: str = "",
     ) -> AsyncGenerator[t.RunEvent, None]:
         """Run a script; its events as they happen, `RunResult` last."""
-        call = _scripts.run(source, name=name, args=args, named=named, limits=limits)
+        call = _scripts.run(
+            source, name=name, args=args, named=named, limits=limits, session=session
+        )
         return self._stream(call)
 
     async def check(self, source: str, *, name: str = "") -> None:

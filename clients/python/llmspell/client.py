@@ -39,6 +39,7 @@ class Client(
         args: Iterable[str] = (),
         named: Mapping[str, str] | None = None,
         limits: t.RunLimits | None = None,
+        session: str = "",
     ) -> Generator[t.RunEvent, None, None]:
         """Run a script; its events as they happen, `RunResult` last.
 
@@ -51,6 +52,7 @@ class Client(
             args: Read in the script as `ARGS[1]`, ….
             named: Read as `ARGS.name`.
             limits: Lower ones than the deployment's.
+            session: Id of the session that is the run's current one.
 
         Raises:
             InvalidArgument: SCRIPT_SYNTAX, with `name` and `line` in its metadata.
@@ -58,7 +60,9 @@ class Client(
             ResourceExhausted: RUN_MEMORY_LIMIT, RUN_CPU_LIMIT, RUN_OUTPUT_LIMIT, RUN_CALL_LIMIT.
             DeadlineExceeded: RUN_TIME_LIMIT.
         """
-        call = _scripts.run(source, name=name, args=args, named=named, limits=limits)
+        call = _scripts.run(
+            source, name=name, args=args, named=named, limits=limits, session=session
+        )
         return self._stream(call)
 
     def check(self, source: str, *, name: str = "") -> None:

@@ -17,6 +17,7 @@ from services.gateway.cli import (
     rpc,
     script,
     serve,
+    session,
     settings,
     state,
     transfer,
@@ -73,6 +74,7 @@ app.add_typer(rag.app, name="rag")
 app.add_typer(vectors.app, name="vector")
 app.add_typer(state.app, name="state")
 app.add_typer(events.app, name="event")
+app.add_typer(session.app, name="session")
 app.add_typer(backups.app, name="backup")
 app.add_typer(vault.app, name="vault")
 admin.tenants.command("export")(transfer.export)

@@ -43,6 +43,9 @@ def run(
         list[str] | None,
         typer.Option("--arg", metavar="NAME=VALUE", help="Read as ARGS.NAME; may be repeated."),
     ] = None,
+    session: Annotated[
+        str, typer.Option(metavar="ID", help="The run's current session.", show_default=False)
+    ] = "",
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,6 +53,7 @@ def run(
     named = dict(_named(argument) for argument in arg or [])
     name, source = _read_source(file)
     call = {"source": source, "name": name, "args": arguments or [], "named": named}
+    call["session"] = session
     _run(context, tenant, call, as_json=as_json)
 
 

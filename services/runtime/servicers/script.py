@@ -7,11 +7,19 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from google.protobuf.duration_pb2 import Duration
-from llmspell.v1 import script_pb2, script_pb2_grpc
+from llmspell.v1 import script_pb2, script_pb2_grpc, session_pb2
 
+from services.common.access import METHODS, decide
 from services.common.context import current_context
-from services.common.errors import field_invalid, limit_exceeded, required
+from services.common.errors import (
+    Reason,
+    ServiceError,
+    field_invalid,
+    limit_exceeded,
+    required,
+)
 from services.common.limits import (
+    DEADLINE_SECONDS_DEFAULT,
     SCRIPT_ARGUMENT_BYTES_MAX,
     SCRIPT_ARGUMENTS_MAX,
     SCRIPT_BYTES_MAX,
@@ -23,6 +31,8 @@ from services.runtime.runs import Output, Result, RunLimits, RunSpec, check_scri
 
 _NAME_LENGTH_MAX = 128
 DEFAULT_NAME = "script"
+_GET_SESSION = METHODS["/llmspell.v1.SessionService/GetSession"]
+_OPEN = (session_pb2.SESSION_STATUS_ACTIVE, session_pb2.SESSION_STATUS_SUSPENDED)
 
 
 class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
@@ -50,6 +60,8 @@ class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
         del context
         caller = current_context()
         spec = _spec(request, self._most)
+        if spec.session_id:
+            await self._check_session(spec.session_id)
         bridge = Bridge(self._relay, self._tenants, caller, timeout_s=spec.limits.wall_s)
         started = script_pb2.RunStarted(run_id=caller.request_id)
         yield script_pb2.RunScriptResponse(started=started)
@@ -57,6 +69,24 @@ class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
         async with aclosing(run_script(self._pool, spec, bridge)) as events:
             async for event in events:
                 yield _response(event)
+
+    async def _check_session(self, session_id: str) -> None:
+        """Refuse a session that is not there, that the caller may not see, or that has ended."""
+        caller = current_context()
+        decide(caller, _GET_SESSION)
+        request = session_pb2.GetSessionRequest(session_id=session_id).SerializeToString()
+        answer = await self._relay.call(
+            _GET_SESSION, request, caller, timeout_s=DEADLINE_SECONDS_DEFAULT
+        )
+        status = session_pb2.GetSessionResponse.FromString(answer).session.status
+        if status not in _OPEN:
+            word = session_pb2.SessionStatus.Name(status).removeprefix("SESSION_STATUS_").lower()
+            raise ServiceError(
+                Reason.SESSION_ENDED,
+                f"Session {session_id} is {word}; nothing more is run in it.",
+                session_id=session_id,
+                status=word,
+            )
 
 
 def _spec(request: script_pb2.RunScriptRequest, most: RunLimits) -> RunSpec:
@@ -73,6 +103,7 @@ def _spec(request: script_pb2.RunScriptRequest, most: RunLimits) -> RunSpec:
         positional=tuple(request.positional_arguments),
         named=dict(request.named_arguments),
         limits=_limits(request.limits, most),
+        session_id=request.session_id,
     )
 
 

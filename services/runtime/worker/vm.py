@@ -19,7 +19,8 @@ from services.runtime.worker.bridge import OUT_OF_MEMORY, Bridge
 
 PARTS = (
     "prelude", "tree", "codec", "json", "call", "scope", "options", "filter", "rag", "rag_care",
-    "state", "state_places", "state_backup", "event", "args", "run",
+    "state", "state_places", "state_backup", "event", "session", "args",
+    "run",
 )  # fmt: skip
 """The Lua files in the order in which they are loaded; later ones use earlier ones."""
 
@@ -84,8 +85,9 @@ def run_one(sock: socket.socket) -> None:
     base = lua.get_memory_used()
     # The order is pushed while the heap has no cap: pushing into a full one ends the process.
     name = str(order.header["name"]).encode()
+    session = str(order.header.get("session", "")).encode()
     numbers = (limits["output_bytes"], limits["frame_bytes"], limits["depth"], limits["nodes"])
-    prepare(order.source, name, order.arguments, bool(order.header["check"]), *numbers)
+    prepare(order.source, name, order.arguments, bool(order.header["check"]), *numbers, session)
     memory_bytes = base + limits["memory_bytes"]
     if lua.get_memory_used() + _START_BYTES > memory_bytes:
         bridge.end(Kind.FAILURE, OUT_OF_MEMORY)

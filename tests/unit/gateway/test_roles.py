@@ -35,6 +35,7 @@ def test_every_permission_is_somebodys():
     assert KNOWN - ROLES["admin"] == {
         "tenant.admin",
         "tenant.purge",
+        "session.ends",
         "process.read",
         "vault.operate",
     }

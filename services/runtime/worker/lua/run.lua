@@ -96,7 +96,10 @@ end
 local run = {}
 
 -- Before the heap is capped: take what was pushed, touch nothing.
-function kit.prepare(source, name, arguments, check, output_bytes, frame_bytes, depth, nodes)
+function kit.prepare(
+  source, name, arguments, check, output_bytes, frame_bytes, depth, nodes, session_id
+)
+  kit.session_id = session_id ~= "" and session_id or nil
   run.source, run.name, run.arguments, run.check = source, name, arguments, check
   kit.output_left = output_bytes
   kit.limits = {bytes = frame_bytes - FRAME_ROOM, depth = depth, nodes = nodes}
