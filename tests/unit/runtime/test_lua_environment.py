@@ -31,6 +31,7 @@ ALLOWED = {
     "JSON": "decode encode parse stringify",
     "RAG": "cleanup_scope configure configure_session create_session_collection delete documents "
     "end_reembedding get_stats ingest ingest_batch list_providers reembed reembedding save search",
+    "Event": "get_stats list_subscriptions publish receive subscribe unsubscribe",
     "Session": "archive builder checkpoint checkpoints complete create delete fail get get_current "
     "list load restore resume save set_current suspend",
     "State": "agent_get agent_list agent_set cleanup_backups clear copy copy_scope create_backup "
