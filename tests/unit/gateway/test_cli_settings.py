@@ -81,6 +81,14 @@ COMMANDS = {
     "config check",
     "config example",
     "version",
+    "event list",
+    "event publish",
+    "event tail",
+    "state clear",
+    "state copy",
+    "state increment",
+    "state move",
+    "state resolve",
 }
 WITHOUT_JSON = {"up", "tenant export", "rpc call", "config check", "config example"}
 """They print no data, or JSON anyway, or a file."""
