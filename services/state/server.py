@@ -70,7 +70,8 @@ async def build(settings: Settings) -> Parts:
     artifacts = Artifacts(keeper, open_blobs(mine.engine, Path(mine.data)))
     backups = _backups(mine, keeper, ring, artifacts)
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
-    sessions, ends = Sessions(keeper), SessionEnds(keeper)
+    sessions = Sessions(keeper, also_erase=(artifacts.delete_scope,))
+    ends = SessionEnds(keeper)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
 
     def register(server: grpc.aio.Server) -> None:

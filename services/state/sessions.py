@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from services.common import failpoints
@@ -65,8 +65,21 @@ _NO_ROOM = frozenset({Reason.STORAGE_FULL, Reason.SERVICE_UNAVAILABLE})
 class Sessions:
     """Sessions of all tenants."""
 
-    def __init__(self, keeper: Keeper, *, slice_size: int = SLICE) -> None:
-        """`slice_size`: records that one step of an erasure removes."""
+    def __init__(
+        self,
+        keeper: Keeper,
+        *,
+        slice_size: int = SLICE,
+        also_erase: Sequence[Callable[[str, str], Awaitable[object]]] = (),
+    ) -> None:
+        """What sessions need.
+
+        Args:
+            keeper: Engine, time and feed.
+            slice_size: Records that one step of an erasure removes.
+            also_erase: Erase what a tenant has in a scope beside items; they may be asked twice.
+        """
+        self._also_erase = also_erase
         self._keeper = keeper
         self._engine = keeper.engine
         self._slice_size = slice_size
@@ -256,9 +269,16 @@ class Sessions:
             await self._checkpoint(tenant, session_id, lambda each: each.put_off(moment_ns))
 
     async def _erase(self, tenant: str, session_id: str) -> None:
+        if not self._is_there(tenant, session_id):  # a restore of the tenant may bring it back
+            for erase in self._also_erase:
+                await erase(tenant, f"session:{session_id}")
         after: str | None = ""
         while after is not None:
             after = await self._erase_slice(tenant, session_id, after)
+
+    def _is_there(self, tenant: str, session_id: str) -> bool:
+        with self._engine.read() as view:
+            return view.has(SESSIONS, layout.session_key(tenant, session_id))
 
     async def _erase_slice(self, tenant: str, session_id: str, after: str) -> str | None:
         return await self._step(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from services.common import limits
 from services.common.clock import FakeClock
-from services.common.errors import Reason
+from services.common.errors import Reason, ServiceError
 from services.state.items import Items
 from services.state.layout import DATABASES
 from services.state.layout.items import ChangeKind
@@ -590,6 +590,26 @@ async def deleting_takes_everything(shop: Shop) -> None:
     assert await shop.checkpoints("s2") == [AUTOSAVE]
 
 
+async def deleting_asks_others(shop: Shop) -> None:
+    """Who keeps more of a session is asked to erase it, again where that failed."""
+    asked: list[tuple[str, str]] = []
+    fails = [True]
+
+    async def erase(tenant: str, scope: str) -> None:
+        asked.append((tenant, scope))
+        if fails.pop() if fails else False:
+            raise ServiceError(Reason.SERVICE_UNAVAILABLE, "not now")
+
+    sessions = Sessions(shop.keeper, also_erase=(erase,))
+    await shop.create(session_id="lives")
+    await shop.create(session_id="s")
+    with Refused(Reason.SERVICE_UNAVAILABLE):
+        await sessions.delete(ACME, "s")
+    assert await sessions.sweep() == 1
+    assert await sessions.sweep() == 0
+    assert asked == [(ACME, "session:s")] * 2
+
+
 async def an_erasure_is_finished_by_the_sweep(shop: Shop) -> None:
     """A deletion that was cut off after its first step goes on with the next sweep, or creation."""
     for session_id in ("s", "t"):
@@ -713,6 +733,7 @@ CLAIMS = [
     an_id_is_free_after_retention,
     retention_moves,
     deleting_takes_everything,
+    deleting_asks_others,
     an_erasure_is_finished_by_the_sweep,
     purges,
     ends_are_told,

@@ -200,6 +200,8 @@ def test_a_sessions_story(fresh_deployment):
         for number in range(20):
             acme.set_state(f"k{number}", number, scope=session.scope)
         acme.create_collection("c", 2, scope=session.scope)
+        paper = os.urandom(300_000)
+        acme.put_artifact("paper", paper, scope=session.scope, tags=["draft"])
         kept = acme.create_checkpoint(session.session_id, "twenty")
         acme.set_state("k0", "changed", scope=session.scope)
         acme.set_state("extra", 1, scope=session.scope)
@@ -209,6 +211,7 @@ def test_a_sessions_story(fresh_deployment):
         until(lambda: acme.get_session(session.session_id) == rests)
         until(lambda: collections(acme, session) == ["c"])
         assert acme.get_state("k0", scope=session.scope).value == "changed"
+        assert b"".join(acme.read_artifact("paper", scope=session.scope)) == paper
         acme.resume_session(session.session_id)
         restored = acme.restore_checkpoint(session.session_id, kept.checkpoint_id)
         assert (restored.checkpoint, restored.changed_count) == (kept, 3)
@@ -220,3 +223,6 @@ def test_a_sessions_story(fresh_deployment):
         with pytest.raises(FailedPrecondition):
             acme.save_session(session.session_id)
         assert acme.list_checkpoints(session.session_id) == [kept]
+        assert acme.get_artifact("paper", scope=session.scope).tags == ("draft",)
+        acme.delete_session(session.session_id)
+        assert list(acme.list_artifacts(scope=session.scope)) == []
