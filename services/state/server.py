@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -73,6 +74,7 @@ async def build(settings: Settings) -> Parts:
     sessions = Sessions(keeper, also_erase=(artifacts.delete_scope,))
     ends = SessionEnds(keeper)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
+    swept = (parts.items, sessions, ends, vault, parts.requests, events, artifacts)
 
     def register(server: grpc.aio.Server) -> None:
         tokens = PageTokens(derive_key(key, "state pages"))
@@ -116,13 +118,7 @@ async def build(settings: Settings) -> Parts:
         ),
         reflection=mine.reflection,
         background=(
-            lambda: sweep_forever(parts.items, mine.sweep_interval_s),
-            lambda: sweep_forever(sessions, mine.sweep_interval_s),
-            lambda: sweep_forever(ends, mine.sweep_interval_s),
-            lambda: sweep_forever(vault, mine.sweep_interval_s),
-            lambda: sweep_forever(parts.requests, mine.sweep_interval_s),
-            lambda: sweep_forever(events, mine.sweep_interval_s),
-            lambda: sweep_forever(artifacts, mine.sweep_interval_s),
+            *(partial(sweep_forever, each, mine.sweep_interval_s) for each in swept),
             artifacts.tidy_up,
             parts.watches.run,
             events.subscriptions.run,
