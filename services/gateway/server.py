@@ -34,6 +34,7 @@ OWNERS = {
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.VaultService": "state",
     "llmspell.v1.EventService": "state",
+    "llmspell.v1.JournalService": "state",
     "llmspell.v1.SessionService": "state",
 }
 """Which process serves what. Calls flow downhill: gateway → runtime → vector → state."""

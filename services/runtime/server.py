@@ -31,6 +31,7 @@ OWNERS = {
     "llmspell.v1.StateService": "state",
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.EventService": "state",
+    "llmspell.v1.JournalService": "state",
     "llmspell.v1.SessionService": "state",
     "llmspell.v1.ArtifactService": "state",
 }

@@ -12,6 +12,7 @@ from llmspell.v1 import (
     artifact_pb2_grpc,
     backup_pb2_grpc,
     event_pb2_grpc,
+    journal_pb2_grpc,
     process_pb2_grpc,
     session_pb2_grpc,
     state_pb2_grpc,
@@ -37,11 +38,13 @@ from services.state.blobs import open_blobs
 from services.state.engine import open_engine
 from services.state.event_step import KeptEvents
 from services.state.events import Events
+from services.state.journal import Journals
 from services.state.keyring import Keyring
 from services.state.master_key import MasterKeys, read_master_keys
 from services.state.servicers.artifact import ArtifactServicer
 from services.state.servicers.backup import BackupServicer
 from services.state.servicers.event import EventServicer
+from services.state.servicers.journal import JournalServicer
 from services.state.servicers.session import SessionServicer
 from services.state.servicers.state import StateParts, StateServicer
 from services.state.servicers.vault import VaultServicer
@@ -54,6 +57,7 @@ STATE_SERVICE = "llmspell.v1.StateService"
 SESSION_SERVICE = "llmspell.v1.SessionService"
 ARTIFACT_SERVICE = "llmspell.v1.ArtifactService"
 BACKUP_SERVICE = "llmspell.v1.BackupService"
+JOURNAL_SERVICE = "llmspell.v1.JournalService"
 EVENT_SERVICE = "llmspell.v1.EventService"
 VAULT_SERVICE = "llmspell.v1.VaultService"
 
@@ -70,6 +74,7 @@ async def build(settings: Settings) -> Parts:
     parts = StateParts.over(keeper)
     artifacts = Artifacts(keeper, open_blobs(mine.engine, Path(mine.data)))
     backups = _backups(mine, keeper, ring, artifacts)
+    journals = Journals(keeper)
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
     sessions = Sessions(keeper, also_erase=(artifacts.delete_scope,))
     ends = SessionEnds(keeper)
@@ -78,7 +83,14 @@ async def build(settings: Settings) -> Parts:
 
     def register(server: grpc.aio.Server) -> None:
         tokens = PageTokens(derive_key(key, "state pages"))
-        purges = (artifacts.purge, backups.purge, events.purge, sessions.purge, ends.purge)
+        purges = (
+            artifacts.purge,
+            backups.purge,
+            events.purge,
+            journals.purge,
+            sessions.purge,
+            ends.purge,
+        )
         state = StateServicer(parts, tokens, purges=purges, destroy_keys=vault.destroy)
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
         session = SessionServicer(sessions, ends, PageTokens(derive_key(key, "session pages")))
@@ -88,6 +100,8 @@ async def build(settings: Settings) -> Parts:
         backup = BackupServicer(backups, PageTokens(derive_key(key, "backup pages")))
         backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
         event = EventServicer(events, PageTokens(derive_key(key, "event pages")))
+        journal = JournalServicer(journals, PageTokens(derive_key(key, "journal pages")))
+        journal_pb2_grpc.add_JournalServiceServicer_to_server(journal, server)
         event_pb2_grpc.add_EventServiceServicer_to_server(event, server)
         vault_pb2_grpc.add_VaultServiceServicer_to_server(VaultServicer(vault), server)
         process = ProcessServicer("state", counts, clock)
@@ -113,6 +127,7 @@ async def build(settings: Settings) -> Parts:
             ARTIFACT_SERVICE,
             BACKUP_SERVICE,
             EVENT_SERVICE,
+            JOURNAL_SERVICE,
             VAULT_SERVICE,
             PROCESS_SERVICE,
         ),

@@ -13,6 +13,7 @@ from llmspell.v1 import (
     artifact_pb2,
     backup_pb2,
     event_pb2,
+    journal_pb2,
     rag_pb2,
     script_pb2,
     session_pb2,
@@ -30,6 +31,7 @@ from services.common.context import METADATA_KEY, CallContext, Seal, read_key
 
 OWNERS = {
     "llmspell.v1.EventService": "state",
+    "llmspell.v1.JournalService": "state",
     "llmspell.v1.StateService": "state",
     "llmspell.v1.ArtifactService": "state",
     "llmspell.v1.BackupService": "state",
@@ -44,6 +46,10 @@ VECTOR = types_pb2.Vector(values=[1.0, 2.0, 3.0])
 
 def state(name, **fields):
     return getattr(state_pb2, f"{name}Request")(**fields)
+
+
+def journal(name, **fields):
+    return getattr(journal_pb2, f"{name}Request")(**fields)
 
 
 def event(name, **fields):
@@ -130,6 +136,15 @@ def requests_for(name: str):
             "MoveStateScope", source_scope="session:s", scope="user:moved", prefix=name
         ),
         "StateService/ClearState": state("ClearState", scope="session:s", prefix=name),
+        "JournalService/AppendJournal": journal(
+            "AppendJournal",
+            session_id=name,
+            entries=[journal_pb2.JournalEntry(sequence=9, method="m", answer=b"")],
+        ),
+        "JournalService/ReadJournal": journal("ReadJournal", session_id=name),
+        "JournalService/ListJournals": journal("ListJournals"),
+        "JournalService/GetJournal": journal("GetJournal", session_id=name),
+        "JournalService/DeleteJournal": journal("DeleteJournal", session_id=name),
         "EventService/PublishEvents": event("PublishEvents"),
         "EventService/ListEvents": event("ListEvents", pattern=f"{name}.*"),
         "EventService/PollEvents": event("PollEvents", pattern=f"{name}.*", after=0),

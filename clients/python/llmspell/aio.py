@@ -9,6 +9,7 @@ from llmspell import types as t
 from llmspell._awaiting_artifacts import AsyncArtifactCalls
 from llmspell._awaiting_backups import AsyncBackupCalls
 from llmspell._awaiting_events import AsyncEventCalls
+from llmspell._awaiting_journals import AsyncJournalCalls
 from llmspell._awaiting_sessions import AsyncSessionCalls
 from llmspell._awaiting_state import AsyncStateCalls
 from llmspell._awaiting_vault import AsyncVaultCalls
@@ -19,6 +20,7 @@ class AsyncClient(
     AsyncArtifactCalls,
     AsyncBackupCalls,
     AsyncEventCalls,
+    AsyncJournalCalls,
     AsyncSessionCalls,
     AsyncStateCalls,
     AsyncVaultCalls,

@@ -9,6 +9,7 @@ from llmspell import types as t
 from llmspell._blocking_artifacts import ArtifactCalls
 from llmspell._blocking_backups import BackupCalls
 from llmspell._blocking_events import EventCalls
+from llmspell._blocking_journals import JournalCalls
 from llmspell._blocking_sessions import SessionCalls
 from llmspell._blocking_state import StateCalls
 from llmspell._blocking_vault import VaultCalls
@@ -16,7 +17,14 @@ from llmspell._blocking_vectors import VectorCalls
 
 
 class Client(
-    ArtifactCalls, BackupCalls, EventCalls, SessionCalls, StateCalls, VaultCalls, VectorCalls
+    ArtifactCalls,
+    BackupCalls,
+    EventCalls,
+    JournalCalls,
+    SessionCalls,
+    StateCalls,
+    VaultCalls,
+    VectorCalls,
 ):
     """A connection to a gateway, as one caller. Safe to share between threads.
 

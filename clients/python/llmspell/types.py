@@ -23,6 +23,7 @@ from llmspell._backup_types import (
     TenantImport,
 )
 from llmspell._event_types import Event, Events, EventStats, NewEvent, SkippedEvents
+from llmspell._journal_types import Journal, JournalEntry
 from llmspell._session_types import (
     RestoredCheckpoint,
     Session,
@@ -93,6 +94,8 @@ __all__ = [
     "IngestResult",
     "Isolation",
     "Item",
+    "Journal",
+    "JournalEntry",
     "Matrix",
     "Metric",
     "Mode",

@@ -28,6 +28,8 @@ ARTIFACT_DIGESTS = "artifact_digests"
 ARTIFACT_SCOPES = "artifact_scopes"
 BLOB_REFS = "blob_refs"
 BLOB_TOMBS = "blob_tombs"
+JOURNAL = "journal"
+JOURNALS = "journals"
 
 SESSIONS = "sessions"
 SESSION_ORDER = "session_order"
@@ -55,6 +57,8 @@ DATABASES = (
     EVENTS,
     EVENT_ENDS,
     EVENT_LOGS,
+    JOURNAL,
+    JOURNALS,
     SESSIONS,
     SESSION_ORDER,
     SESSION_DUE,
@@ -63,7 +67,19 @@ DATABASES = (
     CHECKPOINT_ITEMS,
 )
 
-SEALED = frozenset({ITEMS, ARTIFACTS, REQUESTS, EVENTS, SESSIONS, CHECKPOINTS, CHECKPOINT_ITEMS})
+SEALED = frozenset(
+    {
+        ITEMS,
+        ARTIFACTS,
+        REQUESTS,
+        EVENTS,
+        SESSIONS,
+        CHECKPOINTS,
+        CHECKPOINT_ITEMS,
+        JOURNAL,
+        JOURNALS,
+    }
+)
 """Databases with content: their keys begin with the tenant, their values are sealed with its data
 key where there is a master key."""
 

@@ -1,0 +1,230 @@
+"""Journals of all tenants, over any engine: the calls of a session, numbered from 1 without a gap.
+
+Adding is one transaction however many calls there are. What stands in a journal is never changed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from services.common.errors import (
+    Reason,
+    ServiceError,
+    field_invalid,
+    limit_exceeded,
+    required,
+)
+from services.common.expiry import SLICE
+from services.common.limits import (
+    EVENT_TEXT_BYTES_MAX,
+    EVENTS_PAGE_BYTES,
+    JOURNAL_BATCH_BYTES_MAX,
+    JOURNAL_BATCH_MAX,
+    JOURNAL_METHOD_BYTES_MAX,
+)
+from services.common.scopes import parse_scope
+from services.common.view import View
+from services.state import rules
+from services.state.journal_model import Entry, Journal, JournalPage
+from services.state.layout import JOURNAL, JOURNALS, tenant_prefix
+from services.state.layout import journals as layout
+from services.state.step import Keeper, Step
+
+
+class Journals:
+    """The calls of sessions."""
+
+    def __init__(self, keeper: Keeper, *, slice_size: int = SLICE) -> None:
+        """`slice_size`: records that one step of a removal takes."""
+        self._keeper = keeper
+        self._slice_size = slice_size
+
+    async def append(self, tenant: str, session: str, entries: Sequence[Entry]) -> Journal:
+        """Add calls at the end, all or none; what stands there already is left as it is.
+
+        Raises:
+            ServiceError: REVISION_MISMATCH where calls before these are missing, or others stand in
+                their place; FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
+        """
+        _check_session(tenant, session)
+        _check_entries(entries)
+        rows = [(layout.entry_key(tenant, session, each.sequence), each) for each in entries]
+        packed = [(place, layout.pack_entry(each)) for place, each in rows]
+
+        def operation(step: Step) -> Journal:
+            journal = journal_of(step.txn, tenant, session)
+            if entries[0].sequence > journal.count + 1:
+                raise _conflict(session, journal.count + 1)
+            new = []
+            for (place, stored), entry in zip(packed, entries, strict=True):
+                if entry.sequence > journal.count:
+                    step.txn.put(JOURNAL, place, stored)
+                    new.append(entry)
+                elif step.txn.get(JOURNAL, place) != stored:
+                    raise _conflict(session, journal.count + 1)
+            if new:
+                step.take_revision(tenant)
+                journal = _grown(journal, new)
+                place = layout.journal_key(tenant, session)
+                step.txn.put(JOURNALS, place, layout.pack_journal(journal))
+            return journal
+
+        return await self._keeper.step(operation, grows=True)
+
+    async def get(self, tenant: str, session: str) -> Journal:
+        """What is known of a journal; an empty one where nobody wrote to it."""
+        _check_session(tenant, session)
+        with self._keeper.engine.read() as view:
+            return journal_of(view, tenant, session)
+
+    async def read(self, tenant: str, session: str, first: int, last: int) -> list[Entry]:
+        """Calls from one on, as many as a message holds; none behind `last`."""
+        _check_session(tenant, session)
+        entries: list[Entry] = []
+        size = 0
+        start = layout.entry_key(tenant, session, first)
+        stop = layout.entry_key(tenant, session, last + 1)
+        with self._keeper.engine.read() as view:
+            for _, stored in view.between(JOURNAL, start, stop):
+                entry = layout.unpack_entry(stored)
+                # One call may fill a message alone; never two.
+                if entries and size + entry.size > EVENTS_PAGE_BYTES:
+                    break
+                entries.append(entry)
+                size += entry.size
+                if len(entries) == JOURNAL_BATCH_MAX:
+                    break
+        return entries
+
+    async def list(self, tenant: str, *, after: str, limit: int) -> JournalPage:
+        """Journals of a tenant in order of session."""
+        rules.check_place(tenant, "global")
+        most = rules.page_limit(limit)
+        behind = layout.journal_key(tenant, after) if after else b""
+        with self._keeper.engine.read() as view:
+            rows = view.scan(JOURNALS, tenant_prefix(tenant), after=behind)
+            found = [
+                layout.unpack_journal(stored) for _, stored in itertools.islice(rows, most + 1)
+            ]
+        more = len(found) > most
+        return JournalPage(found[:most], found[most - 1].session if more else None)
+
+    async def delete(self, tenant: str, session: str) -> int:
+        """Erase a journal; how many calls it had. From the end on, so that it never has a gap."""
+        _check_session(tenant, session)
+        deleted = 0
+        while removed := await self._keeper.step(
+            lambda step: _shorten(step, tenant, session, self._slice_size)
+        ):
+            deleted += removed
+        return deleted
+
+    async def purge(self, tenant: str) -> None:
+        """Erase all journals of a tenant."""
+        for database in (JOURNALS, JOURNAL):
+            more = True
+            while more:
+                more = await self._keeper.step(
+                    lambda step, database=database: _erase(  # type: ignore[misc]
+                        step, database, tenant, self._slice_size
+                    )
+                )
+
+
+def journal_of(view: View, tenant: str, session: str) -> Journal:
+    """What is known of a journal."""
+    stored = view.get(JOURNALS, layout.journal_key(tenant, session))
+    return Journal(session) if stored is None else layout.unpack_journal(stored)
+
+
+def _grown(journal: Journal, new: Sequence[Entry]) -> Journal:
+    first = new[0]
+    return Journal(
+        session=journal.session,
+        count=journal.count + len(new),
+        size=journal.size + sum(each.size for each in new),
+        first_ns=journal.first_ns if journal.count else first.start_ns,
+        last_ns=new[-1].start_ns,
+        duration_ns=journal.duration_ns + sum(each.end_ns - each.start_ns for each in new),
+        correlation_id=journal.correlation_id if journal.count else first.correlation_id,
+    )
+
+
+def _shorten(step: Step, tenant: str, session: str, limit: int) -> int:
+    """Remove up to `limit` calls from the end; how many."""
+    prefix = layout.entries_prefix(tenant, session)
+    journal = journal_of(step.txn, tenant, session)
+    if not journal.count:
+        return 0
+    first = max(1, journal.count - limit + 1)
+    step.take_revision(tenant)
+    for sequence in range(first, journal.count + 1):
+        step.txn.delete(JOURNAL, layout.entry_key(tenant, session, sequence))
+    place = layout.journal_key(tenant, session)
+    if first == 1:
+        step.txn.delete(JOURNALS, place)
+        step.txn.delete_prefix(JOURNAL, prefix)
+    else:
+        left = Journal(session=session, count=first - 1)
+        step.txn.put(JOURNALS, place, layout.pack_journal(left))
+    return journal.count - first + 1
+
+
+def _erase(step: Step, database: str, tenant: str, limit: int) -> bool:
+    places: Iterator[bytes] = step.txn.keys(database, tenant_prefix(tenant))
+    doomed = list(itertools.islice(places, limit))
+    for place in doomed:
+        step.txn.delete(database, place)
+    if doomed:
+        step.take_revision(tenant)
+    return len(doomed) == limit
+
+
+def _check_session(tenant: str, session: str) -> None:
+    if not session:
+        raise required("session_id")
+    try:
+        parse_scope(f"session:{session}")
+    except ServiceError:
+        raise field_invalid("session_id", "must be up to 96 letters, digits, '_' and '-'") from None
+    rules.check_place(tenant, f"session:{session}")
+
+
+def _check_entries(entries: Sequence[Entry]) -> None:
+    if not entries:
+        raise required("entries")
+    if len(entries) > JOURNAL_BATCH_MAX:
+        raise limit_exceeded("entries", len(entries), JOURNAL_BATCH_MAX)
+    size = sum(each.size for each in entries)
+    if size > JOURNAL_BATCH_BYTES_MAX:
+        raise limit_exceeded("entries", size, JOURNAL_BATCH_BYTES_MAX, "bytes")
+    for number, entry in enumerate(entries):
+        if entry.sequence != entries[0].sequence + number or entry.sequence < 1:
+            raise field_invalid(
+                f"entries[{number}].sequence", "must follow the one before, the first from 1"
+            )
+        if not entry.method:
+            raise required(f"entries[{number}].method")
+        _check_length(entry.method, f"entries[{number}].method", JOURNAL_METHOD_BYTES_MAX)
+        _check_length(
+            entry.correlation_id, f"entries[{number}].correlation_id", EVENT_TEXT_BYTES_MAX
+        )
+        if entry.end_ns < entry.start_ns:
+            raise field_invalid(f"entries[{number}].end_time", "must not be before start_time")
+
+
+def _check_length(text: str, field: str, bytes_max: int) -> None:
+    size = len(text.encode())
+    if size > bytes_max:
+        raise limit_exceeded(field, size, bytes_max, "bytes")
+
+
+def _conflict(session: str, following: int) -> ServiceError:
+    return ServiceError(
+        Reason.REVISION_MISMATCH,
+        f"The journal of session {session} goes on with call {following}; these do not, and "
+        "are not what stands there.",
+        key=session,
+        revision=following,
+    )

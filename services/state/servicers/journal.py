@@ -1,0 +1,146 @@
+"""JournalService: messages to values, one call of the engine, values to messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from llmspell.v1 import journal_pb2, journal_pb2_grpc
+
+from services.common.context import current_context
+from services.common.errors import field_invalid, required
+from services.common.paging import PageTokens, page_size
+from services.state.journal import Journals
+from services.state.journal_model import Entry, Journal
+
+_SECONDS_MAX = 253_402_300_799
+"""The last that a Timestamp may have."""
+
+
+class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
+    """Answers from one engine."""
+
+    def __init__(self, journals: Journals, page_tokens: PageTokens) -> None:
+        self._journals = journals
+        self._page_tokens = page_tokens
+
+    async def AppendJournal(  # noqa: N802  (the contract's name)
+        self, request: journal_pb2.AppendJournalRequest, context: object
+    ) -> journal_pb2.AppendJournalResponse:
+        """Add calls."""
+        del context
+        entries = [_read_entry(entry, number) for number, entry in enumerate(request.entries)]
+        journal = await self._journals.append(_tenant(), request.session_id, entries)
+        return journal_pb2.AppendJournalResponse(call_count=journal.count)
+
+    async def ReadJournal(  # noqa: N802
+        self, request: journal_pb2.ReadJournalRequest, context: object
+    ) -> AsyncGenerator[journal_pb2.ReadJournalResponse, None]:
+        """Calls in order."""
+        del context
+        tenant, session = _tenant(), request.session_id
+        last = (await self._journals.get(tenant, session)).count
+        following = request.first_sequence or 1
+        while following <= last:
+            entries = await self._journals.read(tenant, session, following, last)
+            if not entries:  # deleted meanwhile
+                return
+            yield journal_pb2.ReadJournalResponse(entries=map(_write_entry, entries))
+            following = entries[-1].sequence + 1
+
+    async def ListJournals(  # noqa: N802
+        self, request: journal_pb2.ListJournalsRequest, context: object
+    ) -> journal_pb2.ListJournalsResponse:
+        """A page of journals."""
+        del context
+        bound_to = f"ListJournals\0{_tenant()}"
+        limit, after = page_size(request.page_size), ""
+        if request.page_token:
+            after = self._page_tokens.open(request.page_token, bound_to).decode()
+        page = await self._journals.list(_tenant(), after=after, limit=limit)
+        answer = journal_pb2.ListJournalsResponse(journals=map(_write_journal, page.journals))
+        if page.after is not None:
+            answer.next_page_token = self._page_tokens.seal(bound_to, page.after.encode())
+        return answer
+
+    async def GetJournal(  # noqa: N802
+        self, request: journal_pb2.GetJournalRequest, context: object
+    ) -> journal_pb2.GetJournalResponse:
+        """What is known of a journal."""
+        del context
+        journal = await self._journals.get(_tenant(), request.session_id)
+        return journal_pb2.GetJournalResponse(journal=_write_journal(journal))
+
+    async def DeleteJournal(  # noqa: N802
+        self, request: journal_pb2.DeleteJournalRequest, context: object
+    ) -> journal_pb2.DeleteJournalResponse:
+        """Erase a journal."""
+        del context
+        deleted = await self._journals.delete(_tenant(), request.session_id)
+        return journal_pb2.DeleteJournalResponse(deleted_count=deleted)
+
+
+def _tenant() -> str:
+    return current_context().tenant
+
+
+def _read_entry(entry: journal_pb2.JournalEntry, number: int) -> Entry:
+    outcome = entry.WhichOneof("outcome")
+    if outcome is None:
+        raise required(f"entries[{number}].answer")
+    if outcome == "failure" and not entry.failure.reason:
+        raise required(f"entries[{number}].failure.reason")
+    return Entry(
+        sequence=entry.sequence,
+        method=entry.method,
+        request=entry.request,
+        answer=entry.answer if outcome == "answer" else None,
+        failure_reason=entry.failure.reason,
+        failure_message=entry.failure.message,
+        start_ns=_read_time(entry.start_time, f"entries[{number}].start_time"),
+        end_ns=_read_time(entry.end_time, f"entries[{number}].end_time"),
+        correlation_id=entry.correlation_id,
+    )
+
+
+def _read_time(time: Timestamp, field: str) -> int:
+    if not (0 <= time.seconds <= _SECONDS_MAX and 0 <= time.nanos < 10**9):
+        raise field_invalid(field, "must be a time since 1970")
+    return int(time.seconds * 10**9 + time.nanos)
+
+
+def _write_entry(entry: Entry) -> journal_pb2.JournalEntry:
+    message = journal_pb2.JournalEntry(
+        sequence=entry.sequence,
+        method=entry.method,
+        request=entry.request,
+        start_time=_write_time(entry.start_ns),
+        end_time=_write_time(entry.end_ns),
+        correlation_id=entry.correlation_id,
+    )
+    if entry.answer is not None:
+        message.answer = entry.answer
+    else:
+        message.failure.reason = entry.failure_reason
+        message.failure.message = entry.failure_message
+    return message
+
+
+def _write_journal(journal: Journal) -> journal_pb2.Journal:
+    message = journal_pb2.Journal(
+        session_id=journal.session,
+        call_count=journal.count,
+        size_bytes=journal.size,
+        can_replay=journal.count > 0,
+        correlation_id=journal.correlation_id,
+    )
+    message.total_duration.FromNanoseconds(journal.duration_ns)
+    if journal.count:
+        message.first_time.CopyFrom(_write_time(journal.first_ns))
+        message.last_time.CopyFrom(_write_time(journal.last_ns))
+    return message
+
+
+def _write_time(time_ns: int) -> Timestamp:
+    seconds, nanos = divmod(time_ns, 10**9)
+    return Timestamp(seconds=seconds, nanos=nanos)
