@@ -34,6 +34,8 @@ from services.state.layout import (
     EVENTS,
     EXPIRY,
     ITEMS,
+    JOURNAL,
+    JOURNALS,
     KEYS,
     REQUEST_TIMES,
     REQUESTS,
@@ -109,6 +111,8 @@ KEPT: tuple[Records, ...] = (
     Records(ARTIFACT_DIGESTS, is_exported=False),
     Records(ARTIFACT_SCOPES, is_exported=False),
     Records(BLOB_REFS, tombs=BLOB_TOMBS, is_exported=False),
+    Records(JOURNAL),
+    Records(JOURNALS),
 )
 CLEARED: tuple[str, ...] = (CHANGES, REQUESTS)
 OWN: tuple[str, ...] = (
