@@ -61,6 +61,17 @@ JOURNAL_SERVICE = "llmspell.v1.JournalService"
 EVENT_SERVICE = "llmspell.v1.EventService"
 VAULT_SERVICE = "llmspell.v1.VaultService"
 
+SERVICES = (
+    STATE_SERVICE,
+    SESSION_SERVICE,
+    ARTIFACT_SERVICE,
+    BACKUP_SERVICE,
+    EVENT_SERVICE,
+    JOURNAL_SERVICE,
+    VAULT_SERVICE,
+    PROCESS_SERVICE,
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -83,14 +94,8 @@ async def build(settings: Settings) -> Parts:
 
     def register(server: grpc.aio.Server) -> None:
         tokens = PageTokens(derive_key(key, "state pages"))
-        purges = (
-            artifacts.purge,
-            backups.purge,
-            events.purge,
-            journals.purge,
-            sessions.purge,
-            ends.purge,
-        )
+        areas = (artifacts, backups, events, journals, sessions, ends)
+        purges = [area.purge for area in areas]
         state = StateServicer(parts, tokens, purges=purges, destroy_keys=vault.destroy)
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
         session = SessionServicer(sessions, ends, PageTokens(derive_key(key, "session pages")))
@@ -121,16 +126,7 @@ async def build(settings: Settings) -> Parts:
             guard=backups.check_open,
         ),
         register=register,
-        services=(
-            STATE_SERVICE,
-            SESSION_SERVICE,
-            ARTIFACT_SERVICE,
-            BACKUP_SERVICE,
-            EVENT_SERVICE,
-            JOURNAL_SERVICE,
-            VAULT_SERVICE,
-            PROCESS_SERVICE,
-        ),
+        services=SERVICES,
         reflection=mine.reflection,
         background=(
             *(partial(sweep_forever, each, mine.sweep_interval_s) for each in swept),
