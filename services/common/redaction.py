@@ -11,6 +11,7 @@ is not known for one.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Mapping
 from types import NoneType
@@ -78,7 +79,7 @@ _AFTER_WORD = re.compile(
 )
 _HINTS = re.compile(
     r"sk-|llms_|A[KSBC][IC]A|gh[pousr]_|github_|glpat|xox|AIza|ya29|k_(?:live|test)|whsec|hf_|npm_"
-    r"|pypi-|eyJ|-----B|://|(?i:bearer|basic|pass|pwd|secret|key|token|authoriz)"
+    r"|pypi-|eyJ|-----B|://|(?i:bearer|basic|pass|pwd|secret|key|token|authoriz|cookie|credential)"
 )
 """What any of the above has in it; a text without is as it was."""
 
@@ -124,6 +125,19 @@ def redact_text(text: str) -> str:
     clean = _FORMS.sub(REDACTED, clean)
     clean = _AFTER_WORD.sub(lambda found: f"{found[1] or found[2] or found[3]}{REDACTED}", clean)
     return text if clean == text else clean
+
+
+def redact_json(document: str) -> str:
+    """A JSON document likewise; the same text where there is nothing in it to take out.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    if not _HINTS.search(document) and "\\u" not in document:
+        return document
+    value = json.loads(document)
+    clean = redact(value)
+    return document if clean == value else json.dumps(clean, ensure_ascii=False)
 
 
 def is_credential_name(name: object) -> bool:

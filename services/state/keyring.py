@@ -137,8 +137,20 @@ class Keyring:
         """Make a data key that new values of the tenant are sealed with; its version."""
         return self._add(txn, tenant.encode())[0]
 
+    def blob_key(self, view: View, tenant: str) -> FileKey | None:
+        """The key for the files of a tenant's artifacts; None where there is none."""
+        place = layout.version_key(tenant.encode(), layout.BLOB_KEY)
+        stored = view.get(KEYS, place)
+        return None if stored is None else FileKey(self._raw(place, stored))
+
+    def make_blob_key(self, txn: Txn, tenant: str) -> None:
+        """Make that key, where there is none."""
+        place = layout.version_key(tenant.encode(), layout.BLOB_KEY)
+        if not txn.has(KEYS, place):
+            self._write(txn, place, os.urandom(KEY_BYTES), self._clock.now_ns())
+
     def versions(self, view: View, tenant: str = "") -> Iterator[Version]:
-        """The data keys of a tenant, or of all, in order of tenant and version."""
+        """The keys of a tenant, or of all, in order of tenant and version; that of files last."""
         prefix = layout.ring_prefix(tenant.encode()) if tenant else b""
         for key, stored in view.scan(KEYS, prefix):
             owner, number = layout.split_version_key(key)
@@ -186,26 +198,6 @@ class Keyring:
         except (InvalidTag, ValueError):
             raise record_corrupt("file key", _FILE, "fails its seal") from None
 
-    def seal_key(self, key: bytes) -> str:
-        """See `backup.sealing.KeySealer`: for the manifest of a backup.
-
-        Raises:
-            ServiceError: MASTER_KEY_MISSING.
-        """
-        return self.wrap_file_key(FileKey(key)).hex()
-
-    def open_key(self, sealed: str) -> bytes:
-        """What `seal_key` sealed.
-
-        Raises:
-            ServiceError: as `unwrap_file_key`.
-        """
-        try:
-            wrapped = bytes.fromhex(sealed)
-        except ValueError:
-            raise record_corrupt("file key", _FILE, "is not one") from None
-        return self.unwrap_file_key(wrapped).raw
-
     def rewrap(self, txn: Txn, version: Version) -> None:
         """Wrap a data key with the master key in force instead of the one before."""
         assert self.masters.current is not None
@@ -242,10 +234,13 @@ class Keyring:
         return known
 
     def _unwrapped(self, place: bytes, stored: bytes) -> AESGCM:
+        return AESGCM(self._raw(place, stored))
+
+    def _raw(self, place: bytes, stored: bytes) -> bytes:
         data_key = layout.unpack_data_key(stored)
         master = self.masters.of(data_key.master_id)
         try:
-            return AESGCM(master.unwrap(data_key.wrapped, place))
+            return master.unwrap(data_key.wrapped, place)
         except InvalidTag:
             raise record_corrupt(KEYS, place, "fails its seal") from None
 

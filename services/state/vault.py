@@ -144,13 +144,13 @@ class Vault:
         with self._keeper.engine.read() as view:
             record = read_master(view)
             versions = list(self.ring.versions(view))
-            older = {each.tenant: each.number for each in versions}
-            own = tuple(each for each in versions if each.tenant == tenant)
+            data_keys = [each for each in versions if each.number != layout.BLOB_KEY]
+            own = tuple(each for each in data_keys if each.tenant == tenant)
             return Status(
                 is_encrypted=True,
                 master_id=current.key_id,
-                data_key_count=len(versions),
-                older_count=len(versions) - len(older),
+                data_key_count=len(data_keys),
+                older_count=len(data_keys) - len({each.tenant for each in data_keys}),
                 previous_count=sum(each.master_id != current.key_id for each in versions),
                 plain_left=record is not None and record.plain_left,
                 versions=own,
@@ -190,7 +190,8 @@ class Vault:
         """Tenants with more than one data key, and the version that is to stay."""
         count: dict[str, int] = {}
         for each in versions:
-            count[each.tenant] = count.get(each.tenant, 0) + 1
+            if each.number != layout.BLOB_KEY:
+                count[each.tenant] = count.get(each.tenant, 0) + 1
         several = [tenant for tenant, number in count.items() if number > 1]
         return {tenant.encode(): self.ring.current_version(view, tenant) for tenant in several}
 

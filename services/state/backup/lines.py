@@ -6,10 +6,12 @@ nobody has said how an area's records look, a line has key and value in base64.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
 
+from services.common.redaction import redact, redact_json, redact_text
 from services.common.scopes import parse_scope
 from services.state import rules
 from services.state.layout import items as layout
@@ -65,43 +67,60 @@ def read_raw(line: bytes) -> Record:
 
 def write_item(own: bytes, stored: bytes) -> bytes:
     """An item with its scope, times and revision, in clear."""
-    scope, key = own.decode().split("\0")
-    item = layout.unpack_item(key, stored)
-    assert item.value is not None, "an item is stored with its value"
-    content = item.value.content
-    kind = item.value.encoding
-    line = _Item(
-        scope=scope,
-        key=key,
-        revision=item.revision,
-        create_time_ns=item.create_time_ns,
-        update_time_ns=item.update_time_ns,
-        expire_time_ns=item.expire_time_ns,
-        json=content.decode() if kind is Encoding.JSON else None,
-        text=content.decode() if kind is Encoding.TEXT else None,
-        raw=content if kind is Encoding.RAW else None,
-        sensitive=item.value.is_sensitive,
-    )
-    return msgspec.json.encode(line)
+    item = _unpacked(own, stored)
+    return msgspec.json.encode(_line(own, item, item.value))
 
 
 def withhold_item(own: bytes, stored: bytes) -> bytes | None:
-    """The line of an item whose value is marked as sensitive, without it; None for any other."""
-    if not layout.is_sensitive(stored):
+    """The line of an item of which not all may be told; None for any other.
+
+    A value that is marked as sensitive is left out; from another one what looks like a credential
+    is taken. Either way an import passes it over.
+    """
+    item = _unpacked(own, stored)
+    assert item.value is not None, "an item is stored with its value"
+    told = None if item.value.is_sensitive else _redacted(item.value)
+    if told is item.value:
         return None
-    scope, key = own.decode().split("\0")
-    item = layout.unpack_item(key, stored, values=False)
+    line = _line(own, item, told)
+    return msgspec.json.encode(
+        msgspec.structs.replace(line, sensitive=item.value.is_sensitive, withheld=True)
+    )
+
+
+def _unpacked(own: bytes, stored: bytes) -> Item:
+    return layout.unpack_item(own.decode().partition("\0")[2], stored)
+
+
+def _line(own: bytes, item: Item, value: Value | None) -> _Item:
     line = _Item(
-        scope=scope,
-        key=key,
+        scope=own.decode().partition("\0")[0],
+        key=item.key,
         revision=item.revision,
         create_time_ns=item.create_time_ns,
         update_time_ns=item.update_time_ns,
         expire_time_ns=item.expire_time_ns,
-        sensitive=True,
-        withheld=True,
     )
-    return msgspec.json.encode(line)
+    if value is None:
+        return line
+    kind, content = value.encoding, value.content
+    return msgspec.structs.replace(
+        line,
+        json=content.decode() if kind is Encoding.JSON else None,
+        text=content.decode() if kind is Encoding.TEXT else None,
+        raw=content if kind is Encoding.RAW else None,
+        sensitive=value.is_sensitive,
+    )
+
+
+def _redacted(value: Value) -> Value:
+    """The same value where there is nothing in it that looks like a credential."""
+    if value.encoding is Encoding.RAW:
+        clean = redact(value.content)
+        return value if clean is value.content else replace(value, content=clean)
+    text = value.content.decode()
+    told = redact_json(text) if value.encoding is Encoding.JSON else redact_text(text)
+    return value if told is text else replace(value, content=told.encode())
 
 
 def withhold_none(own: bytes, stored: bytes) -> bytes | None:

@@ -4,6 +4,7 @@
 |---|---|---|
 | keys | tenant NUL | version of the data key that new values are sealed with |
 | keys | tenant NUL, version of four bytes | master key's id, create time, wrapped data key |
+| keys | tenant NUL, `ff ff ff ff` | the same, of the key for the files of the tenant's artifacts |
 | meta | `master` | see `MasterRecord` |
 
 A value of a sealed database begins with a byte that says how it is kept: 0, then a checksum of
@@ -20,6 +21,8 @@ import msgspec
 
 from services.common.view import open_value, seal_value
 
+BLOB_KEY = 2**32 - 1
+"""In the place of a version: the key of files. It is made once and goes with the tenant."""
 ID_BYTES = 8
 NONCE_BYTES = 12
 

@@ -300,17 +300,6 @@ def test_a_files_key_is_wrapped_by_the_master_key(clock):
     refused(error, Reason.MASTER_KEY_MISSING)
 
 
-def test_a_backups_key_is_sealed_for_its_manifest(clock):
-    """As text that only a holder of the master key opens."""
-    ring, key = sealing_ring(clock), bytes(range(32))
-    sealed = ring.seal_key(key)
-    assert key.hex() not in sealed
-    assert ring.open_key(sealed) == key
-    for text in (sealed[:-2] + "00", "no key"):
-        with pytest.raises(ServiceError):
-            ring.open_key(text)
-
-
 async def test_slices_are_sealed_too(keeper, clock):
     """What is written and read many at once lies in the file as one value does."""
     pairs = [(item_key("acme", "global", f"k{n}"), SECRET + b"%d" % n) for n in range(5)]
