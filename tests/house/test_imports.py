@@ -18,6 +18,7 @@ ENGINES_MAY_USE = {
     "failpoints",
     "lifetime",
     "limits",
+    "redaction",
     "scopes",
     "store",
     "view",
