@@ -157,14 +157,16 @@ image: ## build the image; BASE_IMAGE=... names another base
 
 # The folder is closed to others; the files are open, since a container reads them as user 10001.
 .PHONY: secrets
-secrets: ## make secrets/context_key and secrets/operator_key, where they are missing
+secrets: ## make the keys in secrets/ that are missing
 	@mkdir -p -m 700 secrets
 	@test -e secrets/context_key || $(PYTHON) -c \
 		'import secrets; print(secrets.token_hex(32))' >secrets/context_key
 	@test -e secrets/operator_key || $(PYTHON) -c \
 		'import secrets; print("llms_operator_" + secrets.token_urlsafe(32))' >secrets/operator_key
-	@chmod 444 secrets/context_key secrets/operator_key
-	@echo "secrets/context_key and secrets/operator_key are there"
+	@test -e secrets/master_key || $(PYTHON) -c \
+		'import secrets; print(secrets.token_hex(32))' >secrets/master_key
+	@chmod 444 secrets/context_key secrets/operator_key secrets/master_key
+	@echo "secrets/context_key, secrets/operator_key and secrets/master_key are there"
 
 # ---------------------------------------------------------------------------------------------------
 # A stamp is newer than all it was made from, so a second run installs nothing.

@@ -78,13 +78,15 @@ def test_only_stores_have_volumes():
 
 
 def test_secrets_are_files():
-    """Keys arrive as files; the operator's key reaches the gateway alone."""
+    """Keys arrive as files; the operator's reaches the gateway alone, the master key state."""
+    more = {"gateway": {"operator_key"}, "state": {"master_key"}}
     for name in NAMES:
         given = set(service(name)["secrets"])
-        assert given == ({"context_key", "operator_key"} if name == "gateway" else {"context_key"})
+        assert given == {"context_key"} | more.get(name, set())
         assert settings(name).deployment.context_key_file == "/run/secrets/context_key"
         assert not [key for key in service(name)["environment"] if re.search("SECRET|_KEY$", key)]
     assert own("gateway").operator_key_file == "/run/secrets/operator_key"
+    assert own("state").master_key_file == "/run/secrets/master_key"
     assert {one["file"].split("/")[1] for one in COMPOSE["secrets"].values()} == {"secrets"}
     assert "/secrets/" in tree.text(".gitignore").splitlines()
     assert tree.text(".dockerignore").splitlines()[1] == "*"

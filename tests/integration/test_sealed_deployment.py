@@ -2,16 +2,22 @@
 
 import json
 import os
+import re
 import secrets
+import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from llmspell import Client, FailedPrecondition, PermissionDenied
 
+from services.state.master_key import read_master_keys
 from tests.integration.deployment import deployed
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/guide/encryption.md"
 SECRET = "the kettle stands in the cupboard above the sink"
 OTHER = "the spare key lies under the third stone"
 TENANTS = (("acme", SECRET), ("globex", OTHER))
@@ -99,6 +105,31 @@ def test_a_deleted_tenants_key_is_destroyed(sealed):
     assert after["data_key_count"] == before["data_key_count"] - 1
     with Client(sealed.address, sealed.keys["globex"]) as client:
         assert client.get_state("where", scope="session:s").value == OTHER
+
+
+def test_the_page_runs(sealed, tmp_path):
+    """Each command of the guide that needs no second key, and its program, as they stand."""
+    page = PAGE.read_text("utf-8")
+    commands = [line for line in page.splitlines() if line.startswith("llmspell vault")]
+    assert len(commands) == 3
+    for command in commands:
+        done = sealed.cli(*shlex.split(command, comments=True)[1:])
+        assert done.returncode == 0, done.stderr
+    program = re.search(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=sealed.environment("globex"),
+    )
+    assert done.stdout == "4711 True\n"
+    with Client(sealed.address, sealed.keys["acme"]) as client:
+        assert client.get_state("door", scope="user:ann") is None
+    shell = re.search(r"^\(umask.*$", page, re.MULTILINE)[0]
+    subprocess.run(["sh", "-c", shell], cwd=tmp_path / "data", check=True)
+    assert (tmp_path / "data" / "master.key").stat().st_mode & 0o777 == 0o600
+    assert read_master_keys(str(tmp_path / "data" / "master.key"), "", {}).current is not None
 
 
 def test_tenants_do_not_operate(deployment):
