@@ -157,7 +157,7 @@ image: ## build the image; BASE_IMAGE=... names another base
 
 # The folder is closed to others; the files are open, since a container reads them as user 10001.
 .PHONY: secrets
-secrets: ## make the keys in secrets/ that are missing
+secrets: ## write the keys in secrets/ that are missing
 	@mkdir -p -m 700 secrets
 	@test -e secrets/context_key || $(PYTHON) -c \
 		'import secrets; print(secrets.token_hex(32))' >secrets/context_key
