@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from functools import partial
@@ -34,6 +35,7 @@ from services.state.backup.blobs import BlobCare
 from services.state.backup.folder import BackupFolder
 from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
+from services.state.blob_seal import BlobSeal
 from services.state.blobs import open_blobs
 from services.state.engine import open_engine
 from services.state.event_step import KeptEvents
@@ -83,7 +85,8 @@ async def build(settings: Settings) -> Parts:
     ring = _keyring(mine, clock)
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     parts = StateParts.over(keeper)
-    artifacts = Artifacts(keeper, open_blobs(mine.engine, Path(mine.data)))
+    seal = BlobSeal(keeper.engine, ring, asyncio.get_running_loop())
+    artifacts = Artifacts(keeper, open_blobs(mine.engine, Path(mine.data), sealing=seal))
     backups = _backups(mine, keeper, ring, artifacts)
     journals = Journals(keeper)
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
