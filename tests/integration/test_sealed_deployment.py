@@ -71,7 +71,12 @@ def log(up):
 def test_a_sealed_deployment(sealed, tmp_path):
     """Values are nowhere in the file; both keys rotate while it serves; the log says all."""
     assert read(sealed) == [SECRET, OTHER]
-    data = b"".join(file.read_bytes() for file in (sealed.data / "state").rglob("*.mdb"))
+    with Client(sealed.address, sealed.keys["acme"]) as client:
+        client.put_artifact("plan", SECRET.encode())
+        assert client.get_artifact("plan").name == "plan"
+    files = [file for file in (sealed.data / "state").rglob("*") if file.is_file()]
+    assert any("blobs" in file.parts for file in files)
+    data = b"".join(file.read_bytes() for file in files)
     assert SECRET.encode() not in data
     assert OTHER.encode() not in data
 
