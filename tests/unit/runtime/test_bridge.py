@@ -81,7 +81,11 @@ async def test_a_call_is_done_as_the_runs_caller(relay):
     """The message is what the tree says; the context is the run's, unchanged."""
     reply = await bridge(relay)(call())
     assert reply.ok
-    assert reply.tree["item"] == {"key": "k", "value": {"text": "v"}, "revision": 0}
+    assert reply.tree["item"] == {
+        "key": "k",
+        "value": {"text": "v", "sensitive": False},
+        "revision": 0,
+    }
     assert reply.tree["revision"] == 7
     ((name, request, context, _),) = relay.sent
     assert name == "GetState"
