@@ -117,6 +117,9 @@ end
 function tree.guard(fn, ...)
   local ok, result = pcall(fn, ...)
   if ok then return true, result end
-  if type(result) == "table" and result.tree then return false, result.tree, result.cycle end
+  if type(result) == "table" and result.tree then
+    if result.cycle then return false, result.tree, result.cycle end
+    return false, result.tree
+  end
   error(result, 0)
 end
