@@ -28,6 +28,7 @@ ALLOWED = {
     """,
     "table": "concat insert move pack remove sort unpack",
     "utf8": "char codepoint codes len offset",
+    "Artifact": "delete get list query store store_file",
     "JSON": "decode encode parse stringify",
     "RAG": "cleanup_scope configure configure_session create_session_collection delete documents "
     "end_reembedding get_stats ingest ingest_batch list_providers reembed reembedding save search",
@@ -106,6 +107,13 @@ async def test_no_lua_object_reaches_python():
         for i = 1, 7 do
           pcall(State[name], hostile[i]) pcall(State[name], "x", hostile[i])
           pcall(State[name], "x", "y", hostile[i], hostile[i])
+        end
+      end
+      for _, name in ipairs{"store", "get", "list", "query", "delete", "store_file"} do
+        for i = 1, 7 do
+          pcall(Artifact[name], hostile[i]) pcall(Artifact[name], "x", hostile[i])
+          pcall(Artifact[name], "x", "y", hostile[i], hostile[i], hostile[i])
+          pcall(Artifact[name], "x", "y", "z", "c", hostile[i])
         end
       end
       for i = 1, 7 do pcall(io.write, hostile[i]) pcall(print, hostile[i]) end

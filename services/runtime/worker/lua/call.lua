@@ -38,6 +38,10 @@ function kit.required(field)
   kit.refuse("FIELD_REQUIRED", field, field .. " must be set.")
 end
 
+-- Raises the error of what is known and not there yet.
+function kit.not_offered(message)
+  raise({code = "UNIMPLEMENTED", reason = "NOT_IMPLEMENTED", message = message, metadata = {}})
+end
 
 -- Refuses a value for what json.encode or codec.encode said of it.
 function kit.unfit(field, text, cycle)
