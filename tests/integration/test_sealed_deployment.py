@@ -82,6 +82,8 @@ def test_a_sealed_deployment(sealed, tmp_path):
 
     assert sealed.cli_json("vault", "rotate", tenant="acme") == {"version": "2"}
     status = until(sealed, lambda told: told["older_count"] == 0, "--tenant", "acme")
+    theirs = sealed.cli_json("vault", "status", "--tenant", "globex")["versions"]
+    assert [key["version"] for key in theirs] == [1]
     assert [key["version"] for key in status["versions"]] == [2]
     assert read(sealed) == [SECRET, OTHER]
 
