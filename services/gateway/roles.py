@@ -17,6 +17,7 @@ _READER = frozenset(
         "vector.read",
         "rag.read",
         "backup.read",
+        "migration.read",
     }
 )
 _WRITER = _READER | {
@@ -30,7 +31,7 @@ _WRITER = _READER | {
     "script.run",
     "backup.write",
 }
-_ADMIN = _WRITER | {"vector.admin", "backup.admin", "vault.admin"}
+_ADMIN = _WRITER | {"vector.admin", "backup.admin", "vault.admin", "migration.admin"}
 
 ROLES = {"reader": _READER, "writer": _WRITER, "admin": _ADMIN}
 DEFAULT_ROLE = "admin"

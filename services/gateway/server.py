@@ -31,6 +31,7 @@ OWNERS = {
     "llmspell.v1.RagService": "vector",
     "llmspell.v1.StateService": "state",
     "llmspell.v1.ArtifactService": "state",
+    "llmspell.v1.MigrationService": "state",
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.VaultService": "state",
     "llmspell.v1.EventService": "state",

@@ -29,6 +29,7 @@ OWNERS = {
     "llmspell.v1.VectorService": "vector",
     "llmspell.v1.RagService": "vector",
     "llmspell.v1.StateService": "state",
+    "llmspell.v1.MigrationService": "state",
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.EventService": "state",
     "llmspell.v1.JournalService": "state",

@@ -37,13 +37,16 @@ from services.state.layout import (
     JOURNAL,
     JOURNALS,
     KEYS,
+    MIGRATIONS,
     REQUEST_TIMES,
     REQUESTS,
     RESTORES,
+    SCHEMAS,
     SESSION_DUE,
     SESSION_ENDS,
     SESSION_ORDER,
     SESSIONS,
+    STAGED,
     TENANTS,
     events,
     items,
@@ -113,8 +116,9 @@ KEPT: tuple[Records, ...] = (
     Records(BLOB_REFS, tombs=BLOB_TOMBS, is_exported=False),
     Records(JOURNAL),
     Records(JOURNALS),
+    Records(SCHEMAS),
 )
-CLEARED: tuple[str, ...] = (CHANGES, REQUESTS)
+CLEARED: tuple[str, ...] = (CHANGES, REQUESTS, MIGRATIONS, STAGED)
 OWN: tuple[str, ...] = (
     TENANTS,
     RESTORES,

@@ -14,6 +14,7 @@ from llmspell.v1 import (
     backup_pb2_grpc,
     event_pb2_grpc,
     journal_pb2_grpc,
+    migration_pb2_grpc,
     process_pb2_grpc,
     session_pb2_grpc,
     state_pb2_grpc,
@@ -43,10 +44,13 @@ from services.state.events import Events
 from services.state.journal import Journals
 from services.state.keyring import Keyring
 from services.state.master_key import MasterKeys, read_master_keys
+from services.state.migrations.migrations import Migrations
+from services.state.migrations.schemas import Schemas
 from services.state.servicers.artifact import ArtifactServicer
 from services.state.servicers.backup import BackupServicer
 from services.state.servicers.event import EventServicer
 from services.state.servicers.journal import JournalServicer
+from services.state.servicers.migration import MigrationServicer
 from services.state.servicers.session import SessionServicer
 from services.state.servicers.state import StateParts, StateServicer
 from services.state.servicers.vault import VaultServicer
@@ -61,6 +65,7 @@ ARTIFACT_SERVICE = "llmspell.v1.ArtifactService"
 BACKUP_SERVICE = "llmspell.v1.BackupService"
 JOURNAL_SERVICE = "llmspell.v1.JournalService"
 EVENT_SERVICE = "llmspell.v1.EventService"
+MIGRATION_SERVICE = "llmspell.v1.MigrationService"
 VAULT_SERVICE = "llmspell.v1.VaultService"
 
 SERVICES = (
@@ -70,6 +75,7 @@ SERVICES = (
     BACKUP_SERVICE,
     EVENT_SERVICE,
     JOURNAL_SERVICE,
+    MIGRATION_SERVICE,
     VAULT_SERVICE,
     PROCESS_SERVICE,
 )
@@ -92,12 +98,13 @@ async def build(settings: Settings) -> Parts:
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
     sessions = Sessions(keeper, also_erase=(artifacts.delete_scope,))
     ends = SessionEnds(keeper)
+    migrations = _migrations(keeper, backups)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
     swept = (parts.items, sessions, ends, vault, parts.requests, events, artifacts)
 
     def register(server: grpc.aio.Server) -> None:
         tokens = PageTokens(derive_key(key, "state pages"))
-        areas = (artifacts, backups, events, journals, sessions, ends)
+        areas = (migrations, artifacts, backups, events, journals, sessions, ends)
         purges = [area.purge for area in areas]
         state = StateServicer(parts, tokens, purges=purges, destroy_keys=vault.destroy)
         state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
@@ -111,11 +118,15 @@ async def build(settings: Settings) -> Parts:
         journal = JournalServicer(journals, PageTokens(derive_key(key, "journal pages")))
         journal_pb2_grpc.add_JournalServiceServicer_to_server(journal, server)
         event_pb2_grpc.add_EventServiceServicer_to_server(event, server)
+        pages = PageTokens(derive_key(key, "migration pages"))
+        migration = MigrationServicer(Schemas(keeper), migrations, pages)
+        migration_pb2_grpc.add_MigrationServiceServicer_to_server(migration, server)
         vault_pb2_grpc.add_VaultServiceServicer_to_server(VaultServicer(vault), server)
         process = ProcessServicer("state", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
 
     async def close() -> None:
+        await migrations.close()
         await backups.close()
         await artifacts.close()
         await parts.items.close()
@@ -135,6 +146,7 @@ async def build(settings: Settings) -> Parts:
             *(partial(sweep_forever, each, mine.sweep_interval_s) for each in swept),
             artifacts.tidy_up,
             parts.watches.run,
+            migrations.run,
             events.subscriptions.run,
             lambda: backups.care(mine.backup_sweep_s),
         ),
@@ -151,6 +163,15 @@ def _backups(mine: StateSettings, keeper: Keeper, ring: Keyring, artifacts: Arti
     backups = Backups(keeper, folder, retention=retention, ring=ring, care=care)
     backups.recover()
     return backups
+
+
+def _migrations(keeper: Keeper, backups: Backups) -> Migrations:
+    """Each of them makes a backup first, unless its caller wants none."""
+
+    async def make(tenant: str) -> str:
+        return (await backups.create(tenant)).backup_id
+
+    return Migrations(keeper, backup=make)
 
 
 def _masters(mine: StateSettings) -> MasterKeys:

@@ -38,6 +38,7 @@ _ITEM_KINDS = frozenset(
         ChangeKind.INCREMENT,
         ChangeKind.EXPIRE,
         ChangeKind.PURGE,
+        ChangeKind.MIGRATED,
     }
 )
 
@@ -59,6 +60,9 @@ class Selection:
             return False
         if change.kind is ChangeKind.PURGE:
             return True
+        if change.kind is ChangeKind.MIGRATED:
+            begins = change.key.startswith(self.prefix) or self.prefix.startswith(change.key)
+            return begins and (not change.scope or self.scope in {None, change.scope})
         return self.scope in {None, change.scope} and change.key.startswith(self.prefix)
 
 

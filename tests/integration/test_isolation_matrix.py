@@ -14,6 +14,7 @@ from llmspell.v1 import (
     backup_pb2,
     event_pb2,
     journal_pb2,
+    migration_pb2,
     rag_pb2,
     script_pb2,
     session_pb2,
@@ -34,6 +35,7 @@ OWNERS = {
     "llmspell.v1.JournalService": "state",
     "llmspell.v1.StateService": "state",
     "llmspell.v1.ArtifactService": "state",
+    "llmspell.v1.MigrationService": "state",
     "llmspell.v1.BackupService": "state",
     "llmspell.v1.SessionService": "state",
     "llmspell.v1.VectorService": "vector",
@@ -70,6 +72,10 @@ def care(name, **fields):
 
 def rag(name, **fields):
     return getattr(rag_pb2, f"{name}Request")(**fields)
+
+
+def migration(name, **fields):
+    return getattr(migration_pb2, f"{name}Request")(**fields)
 
 
 def backup(name, **fields):
@@ -119,6 +125,19 @@ def requests_for(name: str):
         ),
         "StateService/ListState": state("ListState", scope="session:s", prefix=name),
         "StateService/BatchState": state("BatchState", checks=[check]),
+        "MigrationService/PutSchema": migration_pb2.PutSchemaRequest(
+            name=name,
+            scope_pattern=f"custom:{name}",
+            version=migration_pb2.SchemaVersion(version="1.0.0"),
+        ),
+        "MigrationService/GetSchema": migration_pb2.GetSchemaRequest(name=name),
+        "MigrationService/ListSchemas": migration("ListSchemas"),
+        "MigrationService/DeleteSchema": migration_pb2.DeleteSchemaRequest(name=name),
+        "MigrationService/PlanMigration": migration("PlanMigration", schema=name),
+        "MigrationService/StartMigration": migration("StartMigration", schema=name),
+        "MigrationService/GetMigration": migration("GetMigration", migration_id=name),
+        "MigrationService/ListMigrations": migration("ListMigrations"),
+        "MigrationService/CancelMigration": migration("CancelMigration", migration_id=name),
         "BackupService/CreateBackup": backup("CreateBackup"),
         "BackupService/ListBackups": backup("ListBackups"),
         "BackupService/VerifyBackup": backup("VerifyBackup", backup_id=name),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         RunOutput,
         RunResult,
         RunStarted,
+        SchemaField,
         SetItem,
     )
 
@@ -69,6 +70,7 @@ __all__ = [
     "RunOutput",
     "RunResult",
     "RunStarted",
+    "SchemaField",
     "SetItem",
     "Unauthenticated",
     "Unavailable",
@@ -86,6 +88,7 @@ _TYPES = frozenset(
         "RunOutput",
         "RunResult",
         "RunStarted",
+        "SchemaField",
         "SetItem",
     }
 )

@@ -44,6 +44,7 @@ _KINDS: dict[int, ChangeKind] = {
     pb.STATE_CHANGE_KIND_INCREMENT: "increment",
     pb.STATE_CHANGE_KIND_EXPIRE: "expire",
     pb.STATE_CHANGE_KIND_PURGE: "purge",
+    pb.STATE_CHANGE_KIND_MIGRATE: "migrate",
 }
 _WATCH_LOST_S = 30.0
 """Seconds without an answer after which a watch is given up."""

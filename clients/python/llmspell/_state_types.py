@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeAlias
 Encoding: TypeAlias = Literal["json", "text", "raw"]
 """How an item's value is kept."""
 
-ChangeKind: TypeAlias = Literal["set", "delete", "increment", "expire", "purge"]
-"""What happened to an item; `purge`: to all that the tenant had."""
+ChangeKind: TypeAlias = Literal["set", "delete", "increment", "expire", "purge", "migrate"]
+"""What happened to an item; `purge`: to all that the tenant had; `migrate`: to all of the scope
+whose keys begin with the key, and of all scopes where the scope is empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from llmspell._awaiting_artifacts import AsyncArtifactCalls
 from llmspell._awaiting_backups import AsyncBackupCalls
 from llmspell._awaiting_events import AsyncEventCalls
 from llmspell._awaiting_journals import AsyncJournalCalls
+from llmspell._awaiting_migrations import AsyncMigrationCalls
 from llmspell._awaiting_sessions import AsyncSessionCalls
 from llmspell._awaiting_state import AsyncStateCalls
 from llmspell._awaiting_vault import AsyncVaultCalls
@@ -22,6 +23,7 @@ class AsyncClient(
     AsyncEventCalls,
     AsyncJournalCalls,
     AsyncSessionCalls,
+    AsyncMigrationCalls,
     AsyncStateCalls,
     AsyncVaultCalls,
     AsyncVectorCalls,

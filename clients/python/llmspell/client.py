@@ -10,6 +10,7 @@ from llmspell._blocking_artifacts import ArtifactCalls
 from llmspell._blocking_backups import BackupCalls
 from llmspell._blocking_events import EventCalls
 from llmspell._blocking_journals import JournalCalls
+from llmspell._blocking_migrations import MigrationCalls
 from llmspell._blocking_sessions import SessionCalls
 from llmspell._blocking_state import StateCalls
 from llmspell._blocking_vault import VaultCalls
@@ -22,6 +23,7 @@ class Client(
     EventCalls,
     JournalCalls,
     SessionCalls,
+    MigrationCalls,
     StateCalls,
     VaultCalls,
     VectorCalls,

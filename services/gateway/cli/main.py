@@ -13,6 +13,7 @@ from services.gateway.cli import (
     admin,
     backups,
     events,
+    migrations,
     rag,
     rpc,
     script,
@@ -73,6 +74,8 @@ app.command("health")(admin.health)
 app.add_typer(rag.app, name="rag")
 app.add_typer(vectors.app, name="vector")
 app.add_typer(state.app, name="state")
+app.add_typer(migrations.schemas, name="schema")
+app.add_typer(migrations.app, name="migrate")
 app.add_typer(events.app, name="event")
 app.add_typer(session.app, name="session")
 app.add_typer(backups.app, name="backup")

@@ -37,6 +37,9 @@ SESSION_DUE = "session_due"
 SESSION_ENDS = "session_ends"
 CHECKPOINTS = "checkpoints"
 CHECKPOINT_ITEMS = "checkpoint_items"
+SCHEMAS = "schemas"
+MIGRATIONS = "migrations"
+STAGED = "staged"
 
 DATABASES = (
     ARTIFACTS,
@@ -65,6 +68,9 @@ DATABASES = (
     SESSION_ENDS,
     CHECKPOINTS,
     CHECKPOINT_ITEMS,
+    SCHEMAS,
+    MIGRATIONS,
+    STAGED,
 )
 
 SEALED = frozenset(
@@ -78,6 +84,9 @@ SEALED = frozenset(
         CHECKPOINT_ITEMS,
         JOURNAL,
         JOURNALS,
+        SCHEMAS,
+        MIGRATIONS,
+        STAGED,
     }
 )
 """Databases with content: their keys begin with the tenant, their values are sealed with its data

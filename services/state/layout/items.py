@@ -86,6 +86,14 @@ class ChangeKind(IntEnum):
     """All of a scope are as they were once."""
     RESTORE = 55
     """All that a tenant has here is that of a backup."""
+    MIGRATED = 60
+    """Items of the scope whose keys begin with the key have another form; of all scopes where the
+    scope is empty."""
+    SCHEMA_PUT = 61
+    SCHEMA_DELETED = 62
+    """A schema's version (NAME@VERSION), or all of it (NAME)."""
+    MIGRATION = 63
+    """A migration began or ended; its id is the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +207,58 @@ def _unpack_content(key: str, packed: bytes) -> bytes:
             key=key,
         )
     return content
+
+
+PLAIN_BYTES_MAX = _PACKED_FROM_BYTES - 1
+"""Content up to this is never packed."""
+HEADER_BYTES = _HEADER.size
+"""What comes before the content of a value in `items`."""
+CREATE_TIME = slice(9, 17)
+"""Where in it the create time is."""
+NEVER_ENDS_AT = 25
+"""Where in it the first byte of the expire time is."""
+NEVER_ENDS = _NEVER >> 56
+"""That byte in an item without an end; no end that there may be begins so."""
+
+
+def header_parts(*, revision: int, update_time_ns: int) -> tuple[bytes, bytes]:
+    """What comes before and after the create time in a header of JSON without an end."""
+    header = _HEADER.pack(Encoding.JSON, revision, 0, update_time_ns, _NEVER)
+    return header[: CREATE_TIME.start], header[CREATE_TIME.stop :]
+
+
+def revision_of(stored: bytes) -> bytes:
+    """The revision in a value in `items`, to be compared with that of another."""
+    return stored[1:9]
+
+
+def ended(stored: bytes, now_ns: int) -> int | None:
+    """The expire time of a value in `items` whose time has come."""
+    expire_time_ns = ends_ns(stored)
+    return expire_time_ns if expire_time_ns <= now_ns else None
+
+
+def restamped(stored: bytes, *, revision: int, now_ns: int) -> bytes:
+    """A value in `items`, written anew at a revision."""
+    head, _ = header_parts(revision=revision, update_time_ns=0)
+    return (
+        stored[:1] + head[1:] + stored[CREATE_TIME] + _MOMENT.pack(now_ns) + stored[NEVER_ENDS_AT:]
+    )
+
+
+def with_content(stored: bytes, content: bytes, *, revision: int, now_ns: int) -> bytes:
+    """A value in `items` with another JSON content; revision 0: its own and its time stay."""
+    item = unpack_item("", stored)
+    return pack_item(
+        Item(
+            key="",
+            value=Value(Encoding.JSON, content, is_sensitive(stored)),
+            revision=revision or item.revision,
+            create_time_ns=item.create_time_ns,
+            update_time_ns=now_ns if revision else item.update_time_ns,
+            expire_time_ns=item.expire_time_ns,
+        )
+    )
 
 
 def expiry_key(expire_time_ns: int, stored_key: bytes) -> bytes:

@@ -37,6 +37,7 @@ _CHANGE_KINDS = {
     ChangeKind.INCREMENT: state_pb2.STATE_CHANGE_KIND_INCREMENT,
     ChangeKind.EXPIRE: state_pb2.STATE_CHANGE_KIND_EXPIRE,
     ChangeKind.PURGE: state_pb2.STATE_CHANGE_KIND_PURGE,
+    ChangeKind.MIGRATED: state_pb2.STATE_CHANGE_KIND_MIGRATE,
 }
 
 

@@ -46,6 +46,7 @@ NOT_REPEATABLE = {
     "RestoreCheckpoint",
     "ResumeSession",
     "RunScript",
+    "StartMigration",
     "SuspendSession",
 }
 

@@ -45,6 +45,7 @@ def test_public_names_are_these():
         "RunOutput",
         "RunResult",
         "RunStarted",
+        "SchemaField",
         "SetItem",
     }
     assert set(errors.__all__) <= set(llmspell.__all__)

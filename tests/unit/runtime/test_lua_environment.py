@@ -36,7 +36,8 @@ ALLOWED = {
     "Session": "archive builder checkpoint checkpoints complete create delete fail get get_current "
     "list load restore resume save set_current suspend",
     "State": "agent_get agent_list agent_set cleanup_backups clear copy copy_scope create_backup "
-    "delete get get_storage_usage increment list_backups list_keys load move move_scope resolve "
+    "delete get get_migration_status get_schema_versions get_storage_usage increment list_backups "
+    "list_keys load migrate move move_scope resolve "
     "restore_backup save set tool_get tool_list tool_set validate_backup workflow_get "
     "workflow_list workflow_set",
 }
