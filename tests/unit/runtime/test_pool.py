@@ -181,7 +181,7 @@ async def test_cancelling_while_waiting_for_a_worker_leaves_nothing(pool):
             await pool.release(await task)
     assert (await run(pool, "return 1")).value == 1
     await pool._spare
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # others' may have been let go
 
 
 async def test_missing_layers_can_be_refused(monkeypatch):
