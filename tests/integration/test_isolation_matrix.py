@@ -233,7 +233,6 @@ COVERED_ELSEWHERE = {
     "BackupService/ImportTenant": "writes to the caller's own tenant; likewise",
     "EventService/SubscribeEvents": "does not end; see test_tenants_are_apart in test_events",
     "EventService/GetEventStats": "counts of the caller's own; likewise",
-    "VaultService/RotateTenantKey": "turns the caller's own key; see test_sealed_deployment",
     "TenantService/WhoAmI": "answers about the caller only; see test_who_am_i",
     "StateService/WatchState": "never ends by itself; see test_watch_is_apart in test_state_watch",
     "RagService/IngestDocuments": "writes to the caller's own tenant; see test_ingestion_is_apart",
