@@ -100,7 +100,8 @@ async def test_leftovers_of_a_crash_go(kept, tmp_path):
     FolderBlobs(tmp_path, Checksums())
     assert list(blobs.incoming.iterdir()) == []
     left.discard()
-    assert await artifacts.collector.sweep_orphans() == 1
+    collector = artifacts.collector
+    assert await collector.sweep_orphans() == 1
     assert not blobs.place("acme", blake3(OTHER).digest()).exists()
     assert await read(artifacts, "a") == CONTENT
 
