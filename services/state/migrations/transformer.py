@@ -80,6 +80,10 @@ class Transformer:
         Raises:
             Unfit: see `content`; it is no JSON.
         """
+        if stored[0] == _JSON and not revision:
+            content = self.content(stored[layout.HEADER_BYTES :])
+            if len(content) <= layout.PLAIN_BYTES_MAX:
+                return stored[: layout.HEADER_BYTES] + content
         item = layout.unpack_item("", stored)
         if item.value is None or item.value.encoding is not Encoding.JSON:
             raise Unfit("", "must be a JSON object")
