@@ -1,4 +1,4 @@
-"""Migrations over every engine."""
+"""Migrations over every engine, and over one that is encrypted."""
 
 import pytest
 
@@ -10,15 +10,21 @@ from services.state.migrations.migrations import Migrations
 from services.state.migrations.schemas import Schemas
 from services.state.step import Keeper
 from tests.contract import migration_suite
+from tests.state_engines import sealing_ring
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=[*sorted(ENGINES), "encrypted"])
 async def stage(request, tmp_path, monkeypatch):
     monkeypatch.setattr(passes, "STAGED_AT_A_TIME", passes.STAGED_AT_A_TIME)
     clock = FakeClock()
-    keeper = Keeper(
-        open_engine(request.param, tmp_path / "state", on_fatal=pytest.fail), clock=clock
+    encrypted = request.param == "encrypted"
+    store = open_engine(
+        "embedded" if encrypted else request.param,
+        tmp_path / "state",
+        on_fatal=pytest.fail,
+        cipher=sealing_ring(clock) if encrypted else None,
     )
+    keeper = Keeper(store, clock=clock)
     made = []
 
     def make(**kwargs):
