@@ -47,11 +47,11 @@ def test_watch_from_the_future(connect):
 
 def test_watch_and_a_purge(deployment, connect):
     """A watch from before all was erased is told so, or that its place is gone; never nothing."""
-    deployment.tenant("initech")
-    with Client(deployment.address, deployment.keys["initech"]) as client:
+    deployment.tenant("umbrella-watch")
+    with Client(deployment.address, deployment.keys["umbrella-watch"]) as client:
         before = client.set_state("k", 1)
         with closing(client.watch_state("other")) as watch:
-            end = ("tenant", "delete", "initech", "--yes")
+            end = ("tenant", "delete", "umbrella-watch", "--yes")
             waiting = threading.Timer(0.5, lambda: deployment.cli_json(*end))
             waiting.start()
             try:
