@@ -40,6 +40,14 @@ _META_BYTES = 136
 _BY_SYSTEM = (OSError, lmdb.ReadonlyError, lmdb.LockError, lmdb.DiskError, lmdb.MemoryError)
 _SYSTEM_SAYS = tuple(os.strerror(number) for number in errno.errorcode if number != errno.EINVAL)
 
+DAMAGED = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.CursorFullError,
+    lmdb.BadTxnError,  # what follows one of the others in the same transaction
+)
+"""What LMDB says of pages that make no sense."""
+
 
 class Folder:
     """A folder that this process alone may use, until `release`."""

@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from services.common import failpoints
-from services.common.datafile import Folder, damaged, unusable
+from services.common.datafile import DAMAGED, Folder, damaged, unusable
 from services.common.errors import Reason, ServiceError
 from services.common.view import META, Cipher, Schema, Txn, View
 
@@ -64,14 +64,6 @@ _USED_SHARE = 0.75
 _TIDY_SHARE = 0.5
 _TIDY_BYTES_MAX = 256 * 1024**2
 _TIDY_EVERY_S = 60.0
-
-_DAMAGED = (
-    lmdb.CorruptedError,
-    lmdb.PageNotFoundError,
-    lmdb.CursorFullError,
-    lmdb.BadTxnError,  # what follows one of the others in the same transaction
-)
-"""What LMDB says of pages that make no sense."""
 
 Operation = Callable[[Txn], T]
 
@@ -165,7 +157,7 @@ class Store:
         try:
             with opened.env.begin(buffers=False) as txn:
                 yield View(txn, opened.databases, self._cipher)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise damaged(self.path, str(error)) from error
         finally:
             self._left(opened)
@@ -413,7 +405,7 @@ class Store:
                     _check_room(room - _PAGES_PER_BYTE * txn.put_bytes)
         except (lmdb.MapFullError, lmdb.DiskError):
             raise
-        except _DAMAGED as error:
+        except DAMAGED as error:
             waiting.error = damaged(self.path, str(error))
             return 0
         except Exception as error:  # noqa: BLE001  (it belongs to the caller, not to this thread)
