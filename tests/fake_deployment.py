@@ -17,11 +17,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from blake3 import blake3
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from llmspell.v1 import (
+    artifact_pb2,
+    artifact_pb2_grpc,
     process_pb2,
     process_pb2_grpc,
     rag_pb2,
@@ -67,6 +70,7 @@ class Deployment:
 
     def __init__(self) -> None:
         self.items: dict[tuple[str, str, str], state_pb2.Item] = {}
+        self.artifacts: list[tuple[str, artifact_pb2.Artifact, bytes]] = []
         self.documents: dict[tuple[str, str], dict[str, rag_pb2.Document]] = {}
         self.tenants: dict[str, tenant_pb2.Tenant] = {}
         self.keys: dict[str, tenant_pb2.ApiKey] = {}
@@ -218,6 +222,112 @@ def _holds(condition: state_pb2.Precondition, item: state_pb2.Item | None) -> bo
     if kind is None:
         return True
     return (item is None) == (kind == "absent")
+
+
+class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
+    """Artifacts with their bytes in a list, the oldest first."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    def StoreArtifact(self, requests, context):
+        """From a stream."""
+        head = next(requests)
+        tenant = self.deployment.enter(head, context)
+        content = b"".join(request.chunk for request in requests)
+        artifact = self._keep(tenant, head.header, content)
+        yield artifact_pb2.StoreArtifactResponse(artifact=artifact)
+
+    def PutArtifact(self, request, context):
+        """From one message."""
+        tenant = self.deployment.enter(request, context)
+        artifact = self._keep(tenant, request.header, request.content)
+        return artifact_pb2.PutArtifactResponse(artifact=artifact)
+
+    def GetArtifact(self, request, context):
+        """The newest that is meant."""
+        tenant = self.deployment.enter(request, context)
+        return artifact_pb2.GetArtifactResponse(artifact=self._find(tenant, request, context)[0])
+
+    def ReadArtifact(self, request, context):
+        """In two chunks."""
+        tenant = self.deployment.enter(request, context)
+        artifact, content = self._find(tenant, request, context)
+        half = len(content) // 2
+        yield artifact_pb2.ReadArtifactResponse(artifact=artifact, chunk=content[:half])
+        yield artifact_pb2.ReadArtifactResponse(chunk=content[half:])
+
+    def ListArtifacts(self, request, context):
+        """Two at a time, of a scope, a type and a pattern's beginning."""
+        tenant = self.deployment.enter(request, context)
+        beginning = request.name_pattern.partition("*")[0]
+        found = [
+            artifact
+            for owner, artifact, _ in self.deployment.artifacts
+            if (owner, artifact.scope) == (tenant, request.scope)
+            and request.artifact_type in {"", artifact.artifact_type}
+            and artifact.name.startswith(beginning)
+        ]
+        entries, token = _page(found, request.page_token)
+        return artifact_pb2.ListArtifactsResponse(artifacts=entries, next_page_token=token)
+
+    def ListArtifactVersions(self, request, context):
+        """Two at a time."""
+        tenant = self.deployment.enter(request, context)
+        entries, token = _page(self._versions(tenant, request), request.page_token)
+        return artifact_pb2.ListArtifactVersionsResponse(artifacts=entries, next_page_token=token)
+
+    def DeleteArtifact(self, request, context):
+        """Out of the list."""
+        tenant = self.deployment.enter(request, context)
+        meant = self._meant(tenant, request.artifact)
+        gone = meant if request.all_versions else meant[-1:]
+        self.deployment.artifacts = [each for each in self.deployment.artifacts if each not in gone]
+        return artifact_pb2.DeleteArtifactResponse(deleted_count=len(gone))
+
+    def _keep(self, tenant, header, content):
+        artifact = artifact_pb2.Artifact(
+            scope=header.scope,
+            name=header.name,
+            version=len(self._versions(tenant, header)) + 1,
+            sequence=self.deployment.next_revision(),
+            digest=blake3(content).hexdigest(),
+            size_bytes=len(content),
+            artifact_type=header.artifact_type,
+            mime_type=header.mime_type,
+            description=header.description,
+            tags=header.tags,
+            metadata=header.metadata,
+        )
+        artifact.create_time.FromSeconds(1_700_000_000)
+        self.deployment.artifacts.append((tenant, artifact, content))
+        return artifact
+
+    def _versions(self, tenant, place):
+        return [
+            artifact
+            for owner, artifact, _ in self.deployment.artifacts
+            if (owner, artifact.scope, artifact.name) == (tenant, place.scope, place.name)
+        ]
+
+    def _meant(self, tenant, choice):
+        return [
+            each
+            for each in self.deployment.artifacts
+            if (each[0], each[1].scope) == (tenant, choice.scope)
+            and choice.name in {"", each[1].name}
+            and choice.version in {0, each[1].version}
+            and choice.digest in {"", each[1].digest}
+            and choice.sequence in {0, each[1].sequence}
+        ]
+
+    def _find(self, tenant, request, context):
+        meant = self._meant(tenant, request.artifact)
+        if not meant:
+            refuse(
+                context, grpc.StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND", "There is no artifact."
+            )
+        return meant[-1][1:]
 
 
 class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
@@ -553,7 +663,7 @@ class VaultServicer(vault_pb2_grpc.VaultServiceServicer):
         return answer
 
 
-_SERVICES = ("Process", "Rag", "Script", "State", "Tenant", "Vault", "Vector")
+_SERVICES = ("Artifact", "Process", "Rag", "Script", "State", "Tenant", "Vault", "Vector")
 
 
 @contextmanager
@@ -561,6 +671,8 @@ def serving(deployment: Deployment, *, reflected: bool = True) -> Iterator[str]:
     """A server with all services, health and, unless told otherwise, reflection; its address."""
     with ThreadPoolExecutor(max_workers=4) as workers:
         server = grpc.server(workers, options=(("grpc.so_reuseport", 0),))
+        artifacts = ArtifactServicer(deployment)
+        artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(ProcessServicer(deployment), server)
         rag_pb2_grpc.add_RagServiceServicer_to_server(RagServicer(deployment), server)
         script_pb2_grpc.add_ScriptServiceServicer_to_server(ScriptServicer(deployment), server)

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from services.gateway.cli import (
     admin,
+    artifact,
     backups,
     events,
     migrations,
@@ -77,6 +78,7 @@ app.add_typer(state.app, name="state")
 app.add_typer(migrations.schemas, name="schema")
 app.add_typer(migrations.app, name="migrate")
 app.add_typer(events.app, name="event")
+app.add_typer(artifact.app, name="artifact")
 app.add_typer(session.app, name="session")
 app.add_typer(backups.app, name="backup")
 app.add_typer(vault.app, name="vault")

@@ -57,6 +57,20 @@ COMMANDS = {
     "state delete",
     "state list",
     "state watch",
+    "artifact put",
+    "artifact get",
+    "artifact list",
+    "artifact versions",
+    "artifact show",
+    "artifact delete",
+    "migrate cancel",
+    "migrate plan",
+    "migrate run",
+    "migrate status",
+    "schema delete",
+    "schema list",
+    "schema put",
+    "schema show",
     "backup create",
     "backup list",
     "backup verify",
@@ -90,12 +104,20 @@ COMMANDS = {
     "state move",
     "state resolve",
 }
-WITHOUT_JSON = {"up", "tenant export", "rpc call", "config check", "config example"}
+WITHOUT_JSON = {
+    "up",
+    "artifact get",
+    "schema show",
+    "tenant export",
+    "rpc call",
+    "config check",
+    "config example",
+}
 """They print no data, or JSON anyway, or a file."""
 FOR_A_TENANT = {
     name
     for name in COMMANDS
-    if name.split()[0] in {"rag", "vector", "state", "backup", "run", "exec"}
+    if name.split()[0] in {"rag", "vector", "state", "artifact", "backup", "run", "exec"}
 }
 
 
