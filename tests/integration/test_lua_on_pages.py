@@ -14,6 +14,7 @@ PAGES = (
     "docs/guide/backups.md",
     "docs/guide/state.md",
     "docs/guide/sessions.md",
+    "docs/guide/artifacts.md",
 )
 
 
