@@ -15,10 +15,13 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 
+import msgspec
+
 from services.common import failpoints
 from services.common.errors import Reason, ServiceError
 from services.common.expiry import SLICE
 from services.common.limits import EVENT_IDLE_SECONDS, EVENTS_BATCH_MAX
+from services.common.redaction import redact_json
 from services.state import event_rules, rules
 from services.state.event_model import EventStats, NewEvent, Position, Published, Reading
 from services.state.event_reading import Query, compacted_sequence, now, read_events
@@ -254,10 +257,19 @@ class Events:
 
 
 def _packed(events: Sequence[NewEvent]) -> Batch:
-    """Events as they are kept. What an event holds is given to the store here and nowhere else."""
+    """Events as they are kept. What an event holds is given to the store here and nowhere else.
+
+    So it is here that what looks like a credential is taken out.
+    """
+    events = [_without_credentials(event) for event in events]
     ttls = [event.ttl_ns for event in events]
     longest = None if None in ttls else max(ttl for ttl in ttls if ttl is not None)
     return Batch(layout.pack_events(events), len(events), longest)
+
+
+def _without_credentials(event: NewEvent) -> NewEvent:
+    clean = redact_json(event.json)
+    return event if clean == event.json else msgspec.structs.replace(event, json=clean)
 
 
 async def _wait(line: asyncio.Event, timeout_s: float) -> None:

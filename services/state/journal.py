@@ -120,6 +120,10 @@ class Journals:
             deleted += removed
         return deleted
 
+    async def delete_scope(self, tenant: str, scope: str) -> int:
+        """Erase the journal of a session that is named by its scope; how many calls it had."""
+        return await self.delete(tenant, parse_scope(scope).name)
+
     async def purge(self, tenant: str) -> None:
         """Erase all journals of a tenant."""
         for database in (JOURNALS, JOURNAL):

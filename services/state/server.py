@@ -96,7 +96,7 @@ async def build(settings: Settings) -> Parts:
     backups = _backups(mine, keeper, ring, artifacts)
     journals = Journals(keeper)
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
-    sessions = Sessions(keeper, also_erase=(artifacts.delete_scope,))
+    sessions = Sessions(keeper, also_erase=(artifacts.delete_scope, journals.delete_scope))
     ends = SessionEnds(keeper)
     migrations = _migrations(keeper, backups)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))

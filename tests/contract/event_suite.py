@@ -6,6 +6,7 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 
 from services.common.clock import FakeClock
@@ -89,6 +90,15 @@ async def what_is_published_is_listed(stage: Stage) -> None:
     assert second.sequence == first.sequence + 1
     assert first.time_ns == stage.clock.now_ns()
     assert not first.own
+
+
+async def credentials_are_taken_out(stage: Stage) -> None:
+    """What looks like a credential is neither kept nor told; what stands beside it is."""
+    data = '{"user":"anna","password":"hunter2","token_count":12}'
+    await stage.events.publish(ACME, [NewEvent("login", data)])
+    (event,) = await stage.listed()
+    told = msgspec.json.decode(event.json)
+    assert told == {"user": "anna", "password": "[REDACTED]", "token_count": 12}
 
 
 async def own_changes_are_events(stage: Stage) -> None:
@@ -430,6 +440,7 @@ def _left(stage: Stage) -> tuple[int, int, int]:
 
 CLAIMS = [
     what_is_published_is_listed,
+    credentials_are_taken_out,
     own_changes_are_events,
     patterns_choose,
     tenants_are_apart,

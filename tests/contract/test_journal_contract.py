@@ -100,6 +100,16 @@ async def test_a_deleted_journal_is_gone(journals):
     assert (await journals.get("acme", "s2")).count == 1
 
 
+async def test_a_sessions_end_erases_its_journal_only(journals):
+    """By the session's scope; another session's calls stay, and another tenant's."""
+    for tenant, session in (("acme", "s1"), ("acme", "s2"), ("globex", "s1")):
+        await journals.append(tenant, session, [call(1), call(2), call(3)])
+    assert await journals.delete_scope("acme", "session:s1") == 3
+    assert (await journals.get("acme", "s1")).count == 0
+    assert (await journals.get("acme", "s2")).count == 3
+    assert (await journals.get("globex", "s1")).count == 3
+
+
 async def test_unfit_calls_are_refused(journals):
     """Each limit and rule has one clear error, and nothing is written."""
     for entries, reason in [
