@@ -77,6 +77,11 @@ def current_context() -> CallContext:
     return _current.get()
 
 
+def current_tenant() -> str:
+    """The tenant of the call that is being served; the door has refused a call that has none."""
+    return current_context().tenant
+
+
 def set_context(context: CallContext) -> None:
     """Make this the context of the task that serves the call."""
     _current.set(context)

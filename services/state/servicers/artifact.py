@@ -11,7 +11,7 @@ from contextlib import aclosing
 from llmspell.v1 import artifact_pb2 as pb
 from llmspell.v1 import artifact_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_context, current_tenant
 from services.common.errors import limit_exceeded, required
 from services.common.limits import ARTIFACT_CHUNK_BYTES_MAX, ARTIFACT_PUT_BYTES_MAX
 from services.common.paging import PageTokens, page_size
@@ -38,7 +38,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         if first is None or first.WhichOneof("part") != "header":
             raise required("header")
         draft = messages.read_header(first.header, current_context().principal)
-        stored = await self._artifacts.store(_tenant(), draft, _chunks(requests))
+        stored = await self._artifacts.store(current_tenant(), draft, _chunks(requests))
         yield pb.StoreArtifactResponse(
             artifact=messages.write_artifact(stored.artifact), revision=stored.revision
         )
@@ -50,7 +50,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         del context
         _check_length("content", len(request.content), ARTIFACT_PUT_BYTES_MAX)
         draft = messages.read_header(request.header, current_context().principal)
-        stored = await self._artifacts.store(_tenant(), draft, [request.content])
+        stored = await self._artifacts.store(current_tenant(), draft, [request.content])
         return pb.PutArtifactResponse(
             artifact=messages.write_artifact(stored.artifact), revision=stored.revision
         )
@@ -60,7 +60,9 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     ) -> pb.GetArtifactResponse:
         """What is known of an artifact."""
         del context
-        artifact = await self._artifacts.get(_tenant(), messages.read_choice(request.artifact))
+        artifact = await self._artifacts.get(
+            current_tenant(), messages.read_choice(request.artifact)
+        )
         return pb.GetArtifactResponse(artifact=messages.write_artifact(artifact))
 
     async def ReadArtifact(  # noqa: N802
@@ -69,7 +71,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         """An artifact's bytes."""
         del context
         pieces = self._artifacts.read(
-            _tenant(),
+            current_tenant(),
             messages.read_choice(request.artifact),
             offset=request.offset,
             length=request.length if request.HasField("length") else None,
@@ -89,7 +91,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         """One range of an artifact's bytes."""
         del context
         artifact, content = await self._artifacts.fetch(
-            _tenant(),
+            current_tenant(),
             messages.read_choice(request.artifact),
             offset=request.offset,
             length=request.length or ARTIFACT_CHUNK_BYTES_MAX,
@@ -102,9 +104,9 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         """A page of artifacts."""
         del context
         query, limit = messages.read_query(request), page_size(request.page_size)
-        bound_to = f"ListArtifacts\0{_tenant()}\0{query!r}"
+        bound_to = f"ListArtifacts\0{current_tenant()}\0{query!r}"
         page = await self._artifacts.list(
-            _tenant(), query, limit=limit, after=self._cursor(request.page_token, bound_to)
+            current_tenant(), query, limit=limit, after=self._cursor(request.page_token, bound_to)
         )
         return pb.ListArtifactsResponse(
             artifacts=map(messages.write_artifact, page.artifacts),
@@ -118,9 +120,11 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         del context
         scope, name = read_scope(request.scope), messages.read_name(request.name)
         limit = page_size(request.page_size)
-        bound_to = f"ListArtifactVersions\0{_tenant()}\0{scope}\0{name}"
+        bound_to = f"ListArtifactVersions\0{current_tenant()}\0{scope}\0{name}"
         after = self._cursor(request.page_token, bound_to)
-        page = await self._artifacts.versions(_tenant(), scope, name, limit=limit, after=after or 0)
+        page = await self._artifacts.versions(
+            current_tenant(), scope, name, limit=limit, after=after or 0
+        )
         return pb.ListArtifactVersionsResponse(
             artifacts=map(messages.write_artifact, page.artifacts),
             next_page_token=self._token(page.after, bound_to),
@@ -132,7 +136,9 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         """Remove a version, or all of a name."""
         del context
         changed = await self._artifacts.delete(
-            _tenant(), messages.read_choice(request.artifact), all_versions=request.all_versions
+            current_tenant(),
+            messages.read_choice(request.artifact),
+            all_versions=request.all_versions,
         )
         return pb.DeleteArtifactResponse(
             deleted_count=changed.deleted_count, revision=changed.revision
@@ -159,8 +165,3 @@ async def _chunks(requests: AsyncIterator[pb.StoreArtifactRequest]) -> AsyncIter
 def _check_length(field: str, length: int, most: int) -> None:
     if length > most:
         raise limit_exceeded(field, length, most, "bytes")
-
-
-def _tenant() -> str:
-    """The call's tenant; the door has refused a call that has none."""
-    return current_context().tenant

@@ -8,7 +8,7 @@ from typing import IO
 
 from llmspell.v1 import backup_pb2, backup_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_context, current_tenant
 from services.common.paging import PageTokens, page_size
 from services.common.store import is_full, storage_full
 from services.state.backup.model import Listed, Restored
@@ -32,7 +32,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
     ) -> backup_pb2.CreateBackupResponse:
         """Make one."""
         del context
-        tenant = current_context().tenant
+        tenant = current_tenant()
         manifest = await self._backups.create(tenant, full=request.full)
         listed = Listed(manifest.backup_id, manifest)
         return backup_pb2.CreateBackupResponse(backup=_backup(tenant, listed))
@@ -138,7 +138,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
         del context
         with self._transfer.aside() as path:
             await self._transfer.export_tenant(
-                current_context().tenant, path, in_clear=request.include_sensitive
+                current_tenant(), path, in_clear=request.include_sensitive
             )
             total = path.stat().st_size
             with path.open("rb") as archive:
@@ -161,7 +161,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
                     received += len(request.data)
                     yield backup_pb2.ImportTenantResponse(received_bytes=received)
             done = await self._transfer.import_tenant(
-                current_context().tenant, path, replace=replace, dry_run=dry_run
+                current_tenant(), path, replace=replace, dry_run=dry_run
             )
         yield backup_pb2.ImportTenantResponse(
             received_bytes=received,

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmspell.v1 import event_pb2, event_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_context, current_tenant
 from services.common.errors import field_invalid
 from services.common.limits import PAGE_SIZE_DEFAULT
 from services.common.paging import PageTokens, page_size
@@ -34,7 +34,7 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
         """Add events."""
         del context
         published = await self._events.publish(
-            current_context().tenant,
+            current_tenant(),
             messages.read_events(request),
             refuse_overflow=request.refuse_overflow,
             once=read_once(request),
@@ -48,7 +48,7 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
     ) -> event_pb2.ListEventsResponse:
         """A page of events."""
         del context
-        query = messages.read_query(request, current_context().tenant)
+        query = messages.read_query(request, current_tenant())
         limit = page_size(request.page_size)
         bound_to = "\0".join(
             map(
@@ -110,7 +110,7 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
     ) -> event_pb2.GetEventStatsResponse:
         """Counts."""
         del request, context
-        stats = await self._events.stats(current_context().tenant)
+        stats = await self._events.stats(current_tenant())
         return event_pb2.GetEventStatsResponse(
             published_count=stats.published,
             kept_count=stats.kept,

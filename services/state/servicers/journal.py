@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from google.protobuf.timestamp_pb2 import Timestamp
 from llmspell.v1 import journal_pb2, journal_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_tenant
 from services.common.errors import field_invalid, required
 from services.common.paging import PageTokens, page_size
 from services.state.journal import Journals
@@ -30,7 +30,7 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
         """Add calls."""
         del context
         entries = [_read_entry(entry, number) for number, entry in enumerate(request.entries)]
-        journal = await self._journals.append(_tenant(), request.session_id, entries)
+        journal = await self._journals.append(current_tenant(), request.session_id, entries)
         return journal_pb2.AppendJournalResponse(call_count=journal.count)
 
     async def ReadJournal(  # noqa: N802
@@ -38,7 +38,7 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     ) -> AsyncGenerator[journal_pb2.ReadJournalResponse, None]:
         """Calls in order."""
         del context
-        tenant, session = _tenant(), request.session_id
+        tenant, session = current_tenant(), request.session_id
         last = (await self._journals.get(tenant, session)).count
         following = request.first_sequence or 1
         while following <= last:
@@ -53,11 +53,11 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     ) -> journal_pb2.ListJournalsResponse:
         """A page of journals."""
         del context
-        bound_to = f"ListJournals\0{_tenant()}"
+        bound_to = f"ListJournals\0{current_tenant()}"
         limit, after = page_size(request.page_size), ""
         if request.page_token:
             after = self._page_tokens.open(request.page_token, bound_to).decode()
-        page = await self._journals.list(_tenant(), after=after, limit=limit)
+        page = await self._journals.list(current_tenant(), after=after, limit=limit)
         answer = journal_pb2.ListJournalsResponse(journals=map(_write_journal, page.journals))
         if page.after is not None:
             answer.next_page_token = self._page_tokens.seal(bound_to, page.after.encode())
@@ -68,7 +68,7 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     ) -> journal_pb2.GetJournalResponse:
         """What is known of a journal."""
         del context
-        journal = await self._journals.get(_tenant(), request.session_id)
+        journal = await self._journals.get(current_tenant(), request.session_id)
         return journal_pb2.GetJournalResponse(journal=_write_journal(journal))
 
     async def DeleteJournal(  # noqa: N802
@@ -76,12 +76,8 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     ) -> journal_pb2.DeleteJournalResponse:
         """Erase a journal."""
         del context
-        deleted = await self._journals.delete(_tenant(), request.session_id)
+        deleted = await self._journals.delete(current_tenant(), request.session_id)
         return journal_pb2.DeleteJournalResponse(deleted_count=deleted)
-
-
-def _tenant() -> str:
-    return current_context().tenant
 
 
 def _read_entry(entry: journal_pb2.JournalEntry, number: int) -> Entry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmspell.v1 import migration_pb2 as pb
 from llmspell.v1 import migration_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_tenant
 from services.common.errors import field_invalid, required
 from services.common.paging import PageTokens, page_size
 from services.state.migrations.migrations import Migrations
@@ -31,7 +31,7 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
             raise required("version")
         family = Family(request.name, request.scope_pattern, request.key_prefix, "")
         schema = messages.read_schema(request.version)
-        versions = await self._schemas.put(_tenant(), family, schema)
+        versions = await self._schemas.put(current_tenant(), family, schema)
         return pb.PutSchemaResponse(schema=messages.write_schema(versions))
 
     async def GetSchema(  # noqa: N802
@@ -39,7 +39,7 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
     ) -> pb.GetSchemaResponse:
         """One schema."""
         del context
-        versions = await self._schemas.get(_tenant(), request.name)
+        versions = await self._schemas.get(current_tenant(), request.name)
         return pb.GetSchemaResponse(schema=messages.write_schema(versions))
 
     async def ListSchemas(  # noqa: N802
@@ -47,9 +47,9 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
     ) -> pb.ListSchemasResponse:
         """A page of schemas."""
         del context
-        limit, bound_to = page_size(request.page_size), f"ListSchemas\0{_tenant()}"
+        limit, bound_to = page_size(request.page_size), f"ListSchemas\0{current_tenant()}"
         after = self._cursor(request.page_token, bound_to)
-        found = await self._schemas.list(_tenant(), limit=limit + 1, after=after)
+        found = await self._schemas.list(current_tenant(), limit=limit + 1, after=after)
         answer = pb.ListSchemasResponse(schemas=map(messages.write_schema, found[:limit]))
         if len(found) > limit:
             cursor = found[limit - 1].family.name.encode()
@@ -61,7 +61,7 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
     ) -> pb.DeleteSchemaResponse:
         """Remove a version, or all."""
         del context
-        deleted = await self._schemas.delete(_tenant(), request.name, request.version)
+        deleted = await self._schemas.delete(current_tenant(), request.name, request.version)
         return pb.DeleteSchemaResponse(deleted_count=deleted)
 
     async def PlanMigration(  # noqa: N802
@@ -70,7 +70,7 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
         """What would be done."""
         del context
         order = messages.read_order(request)
-        plan = await self._migrations.plan(_tenant(), order, samples=request.sample_count)
+        plan = await self._migrations.plan(current_tenant(), order, samples=request.sample_count)
         return messages.write_plan(plan, order)
 
     async def StartMigration(  # noqa: N802
@@ -78,7 +78,7 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
     ) -> pb.StartMigrationResponse:
         """Begin one."""
         del context
-        started = await self._migrations.start(_tenant(), messages.read_order(request))
+        started = await self._migrations.start(current_tenant(), messages.read_order(request))
         return pb.StartMigrationResponse(migration=messages.write_migration(started))
 
     async def GetMigration(  # noqa: N802
@@ -89,7 +89,7 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
         wait_s = request.wait.seconds + request.wait.nanos / 1e9
         if wait_s < 0:
             raise field_invalid("wait", "must not be negative")
-        found = await self._migrations.get(_tenant(), request.migration_id, wait_s=wait_s)
+        found = await self._migrations.get(current_tenant(), request.migration_id, wait_s=wait_s)
         return pb.GetMigrationResponse(migration=messages.write_migration(found))
 
     async def ListMigrations(  # noqa: N802
@@ -97,9 +97,9 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
     ) -> pb.ListMigrationsResponse:
         """A page of migrations."""
         del context
-        limit, bound_to = page_size(request.page_size), f"ListMigrations\0{_tenant()}"
+        limit, bound_to = page_size(request.page_size), f"ListMigrations\0{current_tenant()}"
         before = self._cursor(request.page_token, bound_to)
-        found = await self._migrations.list(_tenant(), limit=limit + 1, before=before)
+        found = await self._migrations.list(current_tenant(), limit=limit + 1, before=before)
         answer = pb.ListMigrationsResponse(migrations=map(messages.write_migration, found[:limit]))
         if len(found) > limit:
             cursor = found[limit - 1].migration_id.encode()
@@ -111,13 +111,8 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
     ) -> pb.CancelMigrationResponse:
         """End one."""
         del context
-        ended = await self._migrations.cancel(_tenant(), request.migration_id)
+        ended = await self._migrations.cancel(current_tenant(), request.migration_id)
         return pb.CancelMigrationResponse(migration=messages.write_migration(ended))
 
     def _cursor(self, token: str, bound_to: str) -> str:
         return self._page_tokens.open(token, bound_to).decode() if token else ""
-
-
-def _tenant() -> str:
-    """The call's tenant; the door has refused a call that has none."""
-    return current_context().tenant

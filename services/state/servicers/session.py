@@ -8,7 +8,7 @@ from __future__ import annotations
 from llmspell.v1 import session_pb2 as pb
 from llmspell.v1 import session_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_tenant
 from services.common.paging import PageTokens, page_size
 from services.state.servicers import session_messages as messages
 from services.state.session_ends import SessionEnds
@@ -29,7 +29,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.CreateSessionResponse:
         """Begin a session."""
         del context
-        session = await self._sessions.create(_tenant(), messages.read_new(request))
+        session = await self._sessions.create(current_tenant(), messages.read_new(request))
         return pb.CreateSessionResponse(session=messages.write_session(session))
 
     async def GetSession(  # noqa: N802
@@ -37,7 +37,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.GetSessionResponse:
         """One session."""
         del context
-        session, revision = await self._sessions.get(_tenant(), request.session_id)
+        session, revision = await self._sessions.get(current_tenant(), request.session_id)
         return pb.GetSessionResponse(session=messages.write_session(session), revision=revision)
 
     async def UpdateSession(  # noqa: N802
@@ -46,7 +46,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """Change what it says of itself."""
         del context
         changes = messages.read_changes(request)
-        session = await self._sessions.update(_tenant(), request.session_id, changes)
+        session = await self._sessions.update(current_tenant(), request.session_id, changes)
         return pb.UpdateSessionResponse(session=messages.write_session(session))
 
     async def ListSessions(  # noqa: N802
@@ -54,7 +54,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.ListSessionsResponse:
         """A page of sessions."""
         del context
-        tenant, limit = _tenant(), page_size(request.page_size)
+        tenant, limit = current_tenant(), page_size(request.page_size)
         bound_to = f"ListSessions\0{tenant}\0{_asked(request)}"
         after = None
         if request.page_token:
@@ -74,7 +74,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.SaveSessionResponse:
         """Take the checkpoint `autosave`."""
         del context
-        saved = await self._sessions.save(_tenant(), request.session_id)
+        saved = await self._sessions.save(current_tenant(), request.session_id)
         return pb.SaveSessionResponse(
             session=messages.write_session(saved.session),
             checkpoint=messages.write_checkpoint(saved.checkpoint),
@@ -107,7 +107,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """To failed."""
         del context
         moved = await self._sessions.move(
-            _tenant(), request.session_id, Status.FAILED, reason=request.reason
+            current_tenant(), request.session_id, Status.FAILED, reason=request.reason
         )
         return pb.FailSessionResponse(session=messages.write_session(moved))
 
@@ -123,7 +123,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.DeleteSessionResponse:
         """Remove a session with all that it has."""
         del context
-        deleted = await self._sessions.delete(_tenant(), request.session_id)
+        deleted = await self._sessions.delete(current_tenant(), request.session_id)
         return pb.DeleteSessionResponse(deleted_count=int(deleted))
 
     async def CreateCheckpoint(  # noqa: N802
@@ -131,7 +131,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.CreateCheckpointResponse:
         """Keep the items as they are."""
         del context
-        saved = await self._sessions.create_checkpoint(_tenant(), request.session_id, request.name)
+        saved = await self._sessions.create_checkpoint(
+            current_tenant(), request.session_id, request.name
+        )
         return pb.CreateCheckpointResponse(
             session=messages.write_session(saved.session),
             checkpoint=messages.write_checkpoint(saved.checkpoint),
@@ -142,7 +144,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.ListCheckpointsResponse:
         """All checkpoints of a session."""
         del context
-        found = await self._sessions.list_checkpoints(_tenant(), request.session_id)
+        found = await self._sessions.list_checkpoints(current_tenant(), request.session_id)
         return pb.ListCheckpointsResponse(checkpoints=map(messages.write_checkpoint, found))
 
     async def RestoreCheckpoint(  # noqa: N802
@@ -151,7 +153,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """Put the items of a checkpoint back."""
         del context
         restored = await self._sessions.restore_checkpoint(
-            _tenant(),
+            current_tenant(),
             request.session_id,
             request.checkpoint_id,
             keep_present=request.keep_present,
@@ -170,7 +172,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """Remove a checkpoint."""
         del context
         deleted = await self._sessions.delete_checkpoint(
-            _tenant(), request.session_id, request.checkpoint_id
+            current_tenant(), request.session_id, request.checkpoint_id
         )
         return pb.DeleteCheckpointResponse(deleted_count=int(deleted))
 
@@ -196,7 +198,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         ),
         to: Status,
     ) -> pb.Session:
-        return messages.write_session(await self._sessions.move(_tenant(), request.session_id, to))
+        return messages.write_session(
+            await self._sessions.move(current_tenant(), request.session_id, to)
+        )
 
 
 def _asked(request: pb.ListSessionsRequest) -> str:
@@ -206,8 +210,3 @@ def _asked(request: pb.ListSessionsRequest) -> str:
     same.ClearField("page_token")
     same.ClearField("page_size")
     return same.SerializeToString(deterministic=True).hex()
-
-
-def _tenant() -> str:
-    """The call's tenant; the door has refused a call that has none."""
-    return current_context().tenant

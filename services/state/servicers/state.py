@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llmspell.v1 import state_pb2, state_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_context, current_tenant
 from services.common.paging import PageTokens, page_size
 from services.state import rules
 from services.state.items import Items
@@ -70,7 +70,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """
         del context
         scope = messages.read_scope(request.scope)
-        found = await self._items.get(_tenant(), scope, request.key)
+        found = await self._items.get(current_tenant(), scope, request.key)
         if found.item is None:
             raise item_not_found(request.key, scope)
         return state_pb2.GetStateResponse(
@@ -83,7 +83,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Write one item."""
         del context
         changed = await self._items.set(
-            _tenant(),
+            current_tenant(),
             messages.read_scope(request.scope),
             request.key,
             messages.read_value(request.value),
@@ -99,7 +99,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Remove one item."""
         del context
         changed = await self._items.delete(
-            _tenant(),
+            current_tenant(),
             messages.read_scope(request.scope),
             request.key,
             precondition=messages.read_precondition(request),
@@ -115,7 +115,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Add to a number."""
         del context
         counted = await self._items.increment(
-            _tenant(),
+            current_tenant(),
             messages.read_scope(request.scope),
             request.key,
             messages.read_delta(request),
@@ -129,7 +129,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
     ) -> state_pb2.ListStateResponse:
         """A page of items."""
         del context
-        tenant, scope = _tenant(), messages.read_scope(request.scope)
+        tenant, scope = current_tenant(), messages.read_scope(request.scope)
         limit = page_size(request.page_size)
         rules.normal_prefix(request.prefix)
         bound_to = f"ListState\0{tenant}\0{scope}\0{request.prefix}"
@@ -158,7 +158,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         del context
         rules.check_batch_length(len(request.checks) + len(request.writes))
         changed = await self._items.batch(
-            _tenant(),
+            current_tenant(),
             [messages.read_check(check, number) for number, check in enumerate(request.checks)],
             [messages.read_write(write, number) for number, write in enumerate(request.writes)],
             once=messages.read_once(request),
@@ -177,7 +177,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """
         del context
         scopes = messages.read_hierarchy(request)
-        found = await self._items.resolve(_tenant(), scopes, request.key)
+        found = await self._items.resolve(current_tenant(), scopes, request.key)
         if found.item is None:
             raise item_not_found(request.key, ", ".join(scopes))
         return state_pb2.ResolveStateResponse(
@@ -190,7 +190,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Copy one item."""
         del context
         changed = await self._transfers.copy(
-            _tenant(),
+            current_tenant(),
             messages.read_source(request),
             messages.read_target(request),
             precondition=messages.read_precondition(request),
@@ -204,7 +204,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Copy a scope's items."""
         del context
         done = await self._transfers.copy_scope(
-            _tenant(),
+            current_tenant(),
             messages.read_scope(request.source_scope),
             messages.read_scope(request.scope),
             prefix=request.prefix,
@@ -219,7 +219,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Move one item."""
         del context
         changed = await self._transfers.copy(
-            _tenant(),
+            current_tenant(),
             messages.read_source(request),
             messages.read_target(request),
             move=True,
@@ -234,7 +234,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Move a scope's items."""
         del context
         done = await self._transfers.copy_scope(
-            _tenant(),
+            current_tenant(),
             messages.read_scope(request.source_scope),
             messages.read_scope(request.scope),
             prefix=request.prefix,
@@ -250,7 +250,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Remove a scope's items."""
         del context
         done = await self._transfers.clear(
-            _tenant(),
+            current_tenant(),
             messages.read_scope(request.scope),
             prefix=request.prefix,
             in_parts=request.in_parts,
@@ -266,7 +266,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Changes as they happen."""
         del context
         watch = self._watches.follow(
-            _tenant(),
+            current_tenant(),
             messages.read_selection(request),
             caller=current_context().principal,
             after=request.after_revision if request.HasField("after_revision") else None,
@@ -281,16 +281,11 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         """Erase what the tenant has."""
         del request, context
         for purge in self._purges:
-            await purge(_tenant())
-        changed = await self._items.purge(_tenant())
-        await self._requests.purge(_tenant())
+            await purge(current_tenant())
+        changed = await self._items.purge(current_tenant())
+        await self._requests.purge(current_tenant())
         if self._destroy_keys is not None:
-            await self._destroy_keys(_tenant())
+            await self._destroy_keys(current_tenant())
         return state_pb2.PurgeStateResponse(
             deleted_count=changed.deleted_count, revision=changed.revision
         )
-
-
-def _tenant() -> str:
-    """The call's tenant; the door has refused a call that has none."""
-    return current_context().tenant

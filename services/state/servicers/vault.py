@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmspell.v1 import vault_pb2, vault_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_tenant
 from services.state.vault import Vault
 
 
@@ -19,7 +19,7 @@ class VaultServicer(vault_pb2_grpc.VaultServiceServicer):
     ) -> vault_pb2.RotateTenantKeyResponse:
         """A new data key for the caller's tenant."""
         del request, context
-        version = await self._vault.rotate_tenant(current_context().tenant)
+        version = await self._vault.rotate_tenant(current_tenant())
         return vault_pb2.RotateTenantKeyResponse(version=version)
 
     async def RotateMasterKey(  # noqa: N802
@@ -35,7 +35,7 @@ class VaultServicer(vault_pb2_grpc.VaultServiceServicer):
     ) -> vault_pb2.GetVaultStatusResponse:
         """How things stand."""
         del request, context
-        status = await self._vault.status(current_context().tenant)
+        status = await self._vault.status(current_tenant())
         answer = vault_pb2.GetVaultStatusResponse(
             encrypted=status.is_encrypted,
             master_key_id=status.master_id.hex(),

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from llmspell.v1 import vector_pb2
 
-from services.common.context import current_context
+from services.common.context import current_tenant
 from services.common.errors import field_invalid, limit_exceeded, required
 from services.common.limits import UPSERT_RECORDS_MAX
 from services.vector.checks import check_collection_id
@@ -77,7 +77,7 @@ class Importing:
             return
         check_collection_id(request.collection_id)
         scope = messages.read_scope(request.scope)
-        self._place = (current_context().tenant, scope, request.collection_id)
+        self._place = (current_tenant(), scope, request.collection_id)
         found, _ = await self._storage.get_collection(*self._place)
         self._dimension = found.dimension
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmspell.v1 import rag_pb2, rag_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_tenant
 from services.common.errors import field_invalid, required
 from services.common.limits import SEARCH_LIMIT_DEFAULT
 from services.common.paging import PageTokens, page_size
@@ -226,7 +226,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
 
 def _place(request: Any) -> tuple[str, str, str]:
     """Tenant, scope, collection."""
-    return current_context().tenant, messages.read_scope(request.scope), request.collection_id
+    return current_tenant(), messages.read_scope(request.scope), request.collection_id
 
 
 def _named_place(request: Any) -> tuple[str, str, str]:

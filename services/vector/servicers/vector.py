@@ -12,7 +12,7 @@ from typing import Any
 
 from llmspell.v1 import vector_pb2, vector_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_tenant
 from services.common.errors import field_invalid, required
 from services.common.paging import PageTokens, page_size
 from services.common.values import map_to_python
@@ -80,14 +80,14 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         del context
         everywhere = request.scope == ALL_SCOPES
         scope = None if everywhere else messages.read_scope(request.scope)
-        bound_to = f"ListCollections\0{_tenant()}\0{request.scope}"
+        bound_to = f"ListCollections\0{current_tenant()}\0{request.scope}"
         after = None
         if request.page_token:
             cursor = self._page_tokens.open(request.page_token, bound_to).decode()
             last_scope, _, last_id = cursor.partition("\0")
             after = (last_scope, last_id)
         page = await self._storage.list_collections(
-            _tenant(), scope, limit=page_size(request.page_size), after=after
+            current_tenant(), scope, limit=page_size(request.page_size), after=after
         )
         answer = vector_pb2.ListCollectionsResponse(
             collections=map(messages.write_collection, page.collections), revision=page.revision
@@ -161,7 +161,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         refuse_restricted("ConfigureScope")
         scope = messages.read_scope(request.scope)
         settings, revision = await self._storage.configure_scope(
-            _tenant(),
+            current_tenant(),
             scope,
             record_ttl_ns=read_duration(request, "record_ttl"),
             ttl_ns=read_duration(request, "ttl"),
@@ -243,7 +243,9 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         if not request.scope:
             raise required("scope")
         refuse_restricted("DeleteScope")
-        deleted = await self._storage.delete_scope(_tenant(), messages.read_scope(request.scope))
+        deleted = await self._storage.delete_scope(
+            current_tenant(), messages.read_scope(request.scope)
+        )
         return vector_pb2.DeleteScopeResponse(
             deleted_count=deleted.count, revision=deleted.revision
         )
@@ -278,7 +280,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         del context
         refuse_restricted("GetVectorStats")
         scope = messages.read_scope(request.scope) if request.scope else None
-        stats = await self._storage.stats(_tenant(), scope)
+        stats = await self._storage.stats(current_tenant(), scope)
         answer = vector_pb2.GetVectorStatsResponse(
             collection_count=stats.collection_count,
             record_count=stats.record_count,
@@ -303,7 +305,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         """Erase the tenant."""
         del request, context
         refuse_restricted("PurgeVectors")
-        deleted = await self._storage.purge(_tenant())
+        deleted = await self._storage.purge(current_tenant())
         return vector_pb2.PurgeVectorsResponse(
             deleted_count=deleted.count, revision=deleted.revision
         )
@@ -319,13 +321,9 @@ def _check_choice(record_ids: Sequence[str], where: Filter | None) -> None:
         raise field_invalid("filter", "must not be set beside record_ids")
 
 
-def _tenant() -> str:
-    return current_context().tenant
-
-
 def _place(request: object) -> tuple[str, str, str]:
     """Tenant, scope and collection of a request that names a collection."""
     scope = messages.read_scope(getattr(request, "scope", ""))
     collection_id: str = getattr(request, "collection_id", "")
     check_collection_id(collection_id)
-    return _tenant(), scope, collection_id
+    return current_tenant(), scope, collection_id

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from llmspell.v1 import vector_admin_pb2, vector_admin_pb2_grpc
 
-from services.common.context import current_context
+from services.common.context import current_tenant
 from services.common.errors import field_invalid, required
 from services.vector.checks import check_collection_id
 from services.vector.model import Isolation, SnapshotInfo
@@ -53,7 +53,7 @@ class VectorAdminServicer(vector_admin_pb2_grpc.VectorAdminServiceServicer):
         del context
         refuse_restricted("ListSnapshots")
         scope = None if request.scope == ALL_SCOPES else messages.read_scope(request.scope)
-        found = await self._storage.list_snapshots(_tenant(), scope, request.collection_id)
+        found = await self._storage.list_snapshots(current_tenant(), scope, request.collection_id)
         return vector_admin_pb2.ListSnapshotsResponse(snapshots=map(_snapshot, found))
 
     async def RestoreSnapshot(
@@ -67,7 +67,7 @@ class VectorAdminServicer(vector_admin_pb2_grpc.VectorAdminServiceServicer):
         if request.collection_id:
             check_collection_id(request.collection_id)
         count, revision = await self._storage.restore_snapshot(
-            _tenant(),
+            current_tenant(),
             request.snapshot_id,
             scope=messages.read_scope(request.scope) if request.scope else "",
             collection_id=request.collection_id,
@@ -82,7 +82,7 @@ class VectorAdminServicer(vector_admin_pb2_grpc.VectorAdminServiceServicer):
         refuse_restricted("DeleteSnapshot")
         if not request.snapshot_id:
             raise required("snapshot_id")
-        count = await self._storage.delete_snapshot(_tenant(), request.snapshot_id)
+        count = await self._storage.delete_snapshot(current_tenant(), request.snapshot_id)
         return vector_admin_pb2.DeleteSnapshotResponse(deleted_count=count)
 
     async def RebuildIndex(
@@ -115,17 +115,13 @@ class VectorAdminServicer(vector_admin_pb2_grpc.VectorAdminServiceServicer):
         refuse_restricted("ConfigureVectorTenant")
         if request.isolation not in _ISOLATIONS:
             raise field_invalid("isolation", f"must be a known one, not {request.isolation}")
-        how = await self._storage.configure_tenant(_tenant(), _ISOLATIONS[request.isolation])
+        how = await self._storage.configure_tenant(current_tenant(), _ISOLATIONS[request.isolation])
         return vector_admin_pb2.ConfigureVectorTenantResponse(isolation=_ISOLATION_NUMBERS[how])
-
-
-def _tenant() -> str:
-    return current_context().tenant
 
 
 def _place(scope: str, collection_id: str) -> tuple[str, str, str]:
     check_collection_id(collection_id)
-    return _tenant(), messages.read_scope(scope), collection_id
+    return current_tenant(), messages.read_scope(scope), collection_id
 
 
 def _snapshot(info: SnapshotInfo) -> vector_admin_pb2.Snapshot:
