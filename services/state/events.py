@@ -33,6 +33,7 @@ from services.state.event_step import (
     event_log,
     sweep,
 )
+from services.state.feed import wait
 from services.state.layout import events as layout
 from services.state.model import Once
 from services.state.patterns import Pattern
@@ -185,7 +186,7 @@ class Events:
                     yield reading
                 position = reading.position
                 one.seen = position.sequence
-                await _wait(one.line, due - self._monotonic() if reading.complete else 0)
+                await wait(one.line, due - self._monotonic() if reading.complete else 0)
 
     async def stats(self, tenant: str) -> EventStats:
         """Counts of a tenant's published events."""
@@ -206,11 +207,9 @@ class Events:
         """Erase a tenant's published events and end its subscriptions."""
         rules.check_place(tenant, "global")
         self.subscriptions.end(tenant)
-        more = True
-        while more:
-            more = await self._keeper.step(
-                lambda step: EventStep(step, tenant, self._kept).purge(self._slice_size)
-            )
+        await self._keeper.repeat(
+            lambda step: EventStep(step, tenant, self._kept).purge(self._slice_size)
+        )
         self._refused.pop(tenant, None)
 
     async def sweep(self, limit: int = SLICE) -> int:
@@ -238,7 +237,7 @@ class Events:
             left_s = until - timer.time()
             if reading.complete and left_s <= 0:
                 break
-            await _wait(one.line, left_s if reading.complete else 0)
+            await wait(one.line, left_s if reading.complete else 0)
             one.line.clear()
             reading = self._read(query, reading.position, limit=limit, skip=skip)
         return reading
@@ -270,14 +269,3 @@ def _packed(events: Sequence[NewEvent]) -> Batch:
 def _without_credentials(event: NewEvent) -> NewEvent:
     clean = redact_json(event.json)
     return event if clean == event.json else msgspec.structs.replace(event, json=clean)
-
-
-async def _wait(line: asyncio.Event, timeout_s: float) -> None:
-    if timeout_s <= 0:
-        await asyncio.sleep(0)  # others have their turn between two readings
-        return
-    try:
-        async with asyncio.timeout(timeout_s):
-            await line.wait()
-    except TimeoutError:
-        return

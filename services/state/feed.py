@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Feed:
@@ -36,3 +36,13 @@ class Feed:
             waiting.discard(event)
             if not waiting:
                 self._waiting.pop(tenant, None)
+
+
+async def wait(line: asyncio.Event, timeout_s: float) -> None:
+    """Until the next change, or so many seconds; without any, until others have had their turn."""
+    if timeout_s <= 0:
+        await asyncio.sleep(0)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await line.wait()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from services.common.errors import (
     Reason,
@@ -127,13 +128,8 @@ class Journals:
     async def purge(self, tenant: str) -> None:
         """Erase all journals of a tenant."""
         for database in (JOURNALS, JOURNAL):
-            more = True
-            while more:
-                more = await self._keeper.step(
-                    lambda step, database=database: _erase(  # type: ignore[misc]
-                        step, database, tenant, self._slice_size
-                    )
-                )
+            erase = partial(_erase, database=database, tenant=tenant, limit=self._slice_size)
+            await self._keeper.repeat(erase)
 
 
 def journal_of(view: View, tenant: str, session: str) -> Journal:

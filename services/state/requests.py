@@ -83,9 +83,7 @@ class Requests:
 
     async def purge(self, tenant: str) -> None:
         """Forget all writes of a tenant."""
-        more = True
-        while more:
-            more = await self._keeper.step(lambda step: _purge(step, tenant, self._slice_size))
+        await self._keeper.repeat(lambda step: _purge(step, tenant, self._slice_size))
 
 
 def _remembered(step: Step, place: bytes) -> Made | None:

@@ -63,11 +63,18 @@ class Keeper:
 
         return await self.engine.write(run, grows=grows)
 
+    async def repeat(self, operation: Callable[[Step], bool]) -> None:
+        """Run an operation in one step after the other, others' in between, while it says more.
+
+        Raises:
+            ServiceError: see `Engine.write`; the steps before are kept.
+        """
+        while await self.step(operation):
+            pass
+
     async def purge_changes(self, tenant: str) -> None:
         """Erase what a tenant's change records name, all but the last revision's."""
-        more = True
-        while more:
-            more = await self.step(lambda step: step.forget_changes(tenant, _CHANGES_SLICE))
+        await self.repeat(lambda step: step.forget_changes(tenant, _CHANGES_SLICE))
 
 
 class Step:

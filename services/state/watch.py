@@ -23,6 +23,7 @@ from services.common.limits import (
 )
 from services.common.view import View
 from services.state import rules
+from services.state.feed import wait
 from services.state.item_step import alive_item
 from services.state.layout import items as layout
 from services.state.layout.items import Change, ChangeKind
@@ -142,7 +143,7 @@ class Watches:
                     yield found.advance
                     told = self._keeper.time.monotonic()
                     idle_s = self._idle_s
-                await _wait(line, 0 if found.more else idle_s)
+                await wait(line, 0 if found.more else idle_s)
 
     async def run(self) -> None:
         """Until cancelled; then every watch ends, so that the process need not wait for them."""
@@ -238,17 +239,6 @@ def _check_kept(view: View, tenant: str, place: Place) -> None:
             revision=whole,
             oldest_revision=compacted,
         )
-
-
-async def _wait(line: asyncio.Event, timeout_s: float) -> None:
-    if timeout_s <= 0:
-        await asyncio.sleep(0)  # others have their turn between two slices
-        return
-    try:
-        async with asyncio.timeout(timeout_s):
-            await line.wait()
-    except TimeoutError:
-        return
 
 
 def _future(after: int, last: int) -> ServiceError:

@@ -358,11 +358,9 @@ class Migrations:
                 return
 
     async def _clear(self, tenant: str) -> None:
-        more = True
-        while more:
-            more = await self._keeper.step(
-                lambda step: passes.clear_staged(step, tenant, _CLEARED_AT_A_TIME)
-            )
+        await self._keeper.repeat(
+            lambda step: passes.clear_staged(step, tenant, _CLEARED_AT_A_TIME)
+        )
 
     async def _count(self, selection: passes.Selection) -> tuple[int, int]:
         """As `_measure`; where the whole store is small, values need not be read for it."""
