@@ -116,7 +116,7 @@ def test_no_answer_is_lost_by_a_kill(tmp_path, reached):
 @pytest.mark.parametrize(
     ("flaw", "words"),
     [
-        ("answers_early", "after .* answers: "),
+        ("answers_early", "after .* answers: |ended early"),
         ("half_batches", "after .* answers: "),
         ("sweep_in_two", "ends that no item has"),
     ],
