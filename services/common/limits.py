@@ -86,8 +86,11 @@ SESSION_ENDS_WAIT_SECONDS_MAX = 20.0
 CHECKPOINTS_MAX = 100
 CHECKPOINT_ITEMS_MAX = 10_000
 CHECKPOINT_BYTES_MAX = 32 * MIB
+CHECKPOINT_ARTIFACTS_MAX = 10_000
 RESTORE_ITEMS_MAX = 50_000
 """Items that a session may have when one of its checkpoints is restored: one step removes them."""
+RESTORE_ARTIFACTS_MAX = 20_000
+"""Likewise of artifacts."""
 
 UPSERT_RECORDS_MAX = 1000
 DIMENSION_MAX = 4096

@@ -111,24 +111,30 @@ class ArtifactStep:
             self._txn.delete(ARTIFACT_SCOPES, layout.scope_key(tenant, scope))
         return len(doomed), more
 
-    def restore(self, tenant: str, scope: str, artifacts: list[Artifact]) -> None:
-        """Make a scope's artifacts these, as they once were. Their blobs must be held.
+    def restore(self, tenant: str, scope: str, artifacts: list[Artifact]) -> int:
+        """Make a scope's artifacts these, as they once were; how many were added or removed.
 
-        Versions and sequences go on from the highest that there ever was.
+        Their blobs must be held. Sequences go on from the highest that there ever was, and so do
+        the versions of each name that has any.
 
         Raises:
             ServiceError: ARTIFACT_CORRUPT where nobody holds a blob.
         """
         wanted = {artifact.sequence: artifact for artifact in artifacts}
+        removed = 0
         for there in list(records_of(self._txn, tenant, scope)):
             if wanted.get(there.sequence) == there:
                 del wanted[there.sequence]
             else:
                 self._remove(tenant, there)
+                removed += 1
         for artifact in wanted.values():
             self.hold(tenant, artifact.digest)
             self._add(tenant, msgspec.structs.replace(artifact, scope=scope))
-        self._step.change(ChangeKind.ARTIFACTS_RESTORED, tenant, scope, "")
+        changed = removed + len(wanted)
+        if changed:
+            self._step.change(ChangeKind.ARTIFACTS_RESTORED, tenant, scope, "")
+        return changed
 
     def hold(self, tenant: str, digest: bytes) -> None:
         """Count one more record that needs a blob which some other record needs already.

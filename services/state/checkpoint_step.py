@@ -1,6 +1,7 @@
 """What one operation does to checkpoints, inside a step.
 
-A checkpoint is a copy of a session's items, as they are stored.
+A checkpoint is a copy of a session's items, as they are stored, and of the records of its
+artifacts (`checkpoint_artifacts`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from services.common import failpoints, limits
 from services.common.errors import Reason, ServiceError, limit_exceeded
 from services.common.store import View
 from services.state import session_rules as rules
+from services.state.checkpoint_artifacts import CheckpointArtifacts
 from services.state.item_step import ItemStep
 from services.state.layout import CHECKPOINT_ITEMS, CHECKPOINTS, ITEMS, SESSION_DUE
 from services.state.layout import items as item_layout
@@ -32,6 +34,7 @@ class CheckpointStep:
         self._tenant = tenant
         self._id = session_id
         self._sessions = SessionStep(step, tenant)
+        self._artifacts = CheckpointArtifacts(step, tenant, session_id)
 
     def save(self) -> Saved:
         """Take the checkpoint that saving takes, in place of the one before.
@@ -80,10 +83,11 @@ class CheckpointStep:
         return self._create(session, name)
 
     def restore(self, checkpoint_id: str, *, keep_present: bool) -> Restored:
-        """Put exactly the items of a checkpoint back.
+        """Put exactly the items and artifacts of a checkpoint back.
 
         Raises:
-            ServiceError: SESSION_NOT_FOUND, SESSION_ENDED, CHECKPOINT_NOT_FOUND, LIMIT_EXCEEDED.
+            ServiceError: SESSION_NOT_FOUND, SESSION_ENDED, CHECKPOINT_NOT_FOUND, LIMIT_EXCEEDED,
+                ARTIFACT_CORRUPT where the bytes of an artifact are not kept any more.
         """
         session = self._sessions.get(self._id)
         rules.check_not_ended(session)
@@ -94,9 +98,10 @@ class CheckpointStep:
             kept = self._create(session, f"before restoring {checkpoint_id}")
             session, before = kept.session, kept.checkpoint
         changed = self._put_back(wanted)
+        artifacts = self._artifacts.put_back(checkpoint_id)
         failpoints.hit("state.checkpoint.restored")
         session = self._sessions.amend(session, ChangeKind.CHECKPOINT_RESTORE, checkpoint_id)
-        return Restored(session, checkpoint, before, changed)
+        return Restored(session, checkpoint, before, changed, artifacts)
 
     def delete(self, checkpoint_id: str) -> bool:
         """Remove a checkpoint; whether it was there."""
@@ -104,6 +109,7 @@ class CheckpointStep:
         if not self._txn.delete(CHECKPOINTS, self._place(checkpoint_id)):
             return False
         self._txn.delete_prefix(CHECKPOINT_ITEMS, self._items_prefix(checkpoint_id))
+        self._artifacts.drop(checkpoint_id)
         count = session.checkpoint_count - 1
         self._sessions.amend(
             session, ChangeKind.CHECKPOINT_DELETE, checkpoint_id, checkpoint_count=count
@@ -136,7 +142,7 @@ class CheckpointStep:
         return Saved(session, self._take(checkpoint_id, name))
 
     def _take(self, checkpoint_id: str, name: str) -> Checkpoint:
-        """Copy the items that are seen. Only what differs from what is there is written."""
+        """Copy what is seen. Only what differs from what is there is written."""
         now = {item.key: stored for item, stored in self._present()}
         size = sum(len(key.encode()) + len(stored) for key, stored in now.items())
         _check_size(len(now), size)
@@ -146,6 +152,7 @@ class CheckpointStep:
                 self._txn.put(CHECKPOINT_ITEMS, self._item_place(checkpoint_id, key), stored)
         for key in there:
             self._txn.delete(CHECKPOINT_ITEMS, self._item_place(checkpoint_id, key))
+        artifacts = self._artifacts.take(checkpoint_id)
         failpoints.hit("state.checkpoint.copied")
         checkpoint = Checkpoint(
             checkpoint_id=checkpoint_id,
@@ -154,6 +161,7 @@ class CheckpointStep:
             revision=self._step.revision,
             item_count=len(now),
             size_bytes=size,
+            artifact_count=artifacts,
         )
         self._txn.put(CHECKPOINTS, self._place(checkpoint_id), layout.pack_checkpoint(checkpoint))
         return checkpoint
@@ -183,7 +191,7 @@ class CheckpointStep:
         return changed + items.run(self._tenant, [], removals).deleted_count
 
     def _changed(self) -> bool:
-        """Whether an item differs from what was last saved."""
+        """Whether an item or artifact differs from what was last saved."""
         saved = find_checkpoint(self._txn, self._tenant, self._id, AUTOSAVE)
         revision = 0 if saved is None else saved.revision
         count = 0
@@ -191,7 +199,8 @@ class CheckpointStep:
             if item.revision > revision:
                 return True
             count += 1
-        return count != (0 if saved is None else saved.item_count)
+        is_same = count == (0 if saved is None else saved.item_count)
+        return not is_same or self._artifacts.differ(AUTOSAVE)
 
     def _present(self, most: int = limits.CHECKPOINT_ITEMS_MAX) -> Iterator[tuple[Item, bytes]]:
         """The session's items that are seen, with what is stored of each.

@@ -74,16 +74,17 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The items of a session as they were."""
+    """The items and artifacts of a session as they were."""
 
     checkpoint_id: str
     name: str = ""
     create_time_ns: int
     revision: int
-    """The items are those of this revision."""
+    """Items and artifacts are those of this revision."""
     item_count: int
     size_bytes: int
-    """Bytes of keys and values."""
+    """Bytes of the items' keys and values."""
+    artifact_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +164,8 @@ class Restored:
     """What there was before, where that was to be kept."""
     changed_count: int
     """Items that were written or removed for it."""
+    changed_artifact_count: int
+    """Artifacts that were added or removed for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from services.common import limits
 from services.common.errors import Reason, ServiceError
 from services.common.store import View
 from services.state import session_rules as rules
+from services.state.checkpoint_artifacts import CheckpointArtifacts
 from services.state.item_step import ItemStep
 from services.state.layout import (
     CHECKPOINT_ITEMS,
@@ -205,7 +206,7 @@ class SessionStep:
         """Remove up to `limit` records of its checkpoints; how many."""
         heads = layout.checkpoint_key(self._tenant, session_id)
         items = layout.checkpoint_items_prefix(self._tenant, session_id)
-        dropped = 0
+        dropped = CheckpointArtifacts(self._step, self._tenant, session_id).drop_some(limit)
         for database, prefix in ((CHECKPOINT_ITEMS, items), (CHECKPOINTS, heads)):
             doomed = list(itertools.islice(self._txn.keys(database, prefix), limit - dropped))
             for place in doomed:

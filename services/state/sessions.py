@@ -29,6 +29,7 @@ from services.state import rules as item_rules
 from services.state import session_rules as rules
 from services.state.checkpoint_step import CheckpointStep, list_checkpoints
 from services.state.layout import (
+    CHECKPOINT_ARTIFACTS,
     CHECKPOINT_ITEMS,
     CHECKPOINTS,
     SESSION_ORDER,
@@ -58,6 +59,8 @@ T = TypeVar("T")
 
 _LOOKED_AT_MAX = 2_000
 """Sessions, those that do not match included, after which a page ends."""
+
+_PURGED = (CHECKPOINT_ARTIFACTS, CHECKPOINT_ITEMS, CHECKPOINTS, SESSION_ORDER, SESSIONS)
 
 _NO_ROOM = frozenset({Reason.STORAGE_FULL, Reason.SERVICE_UNAVAILABLE})
 
@@ -172,10 +175,10 @@ class Sessions:
         return was_there
 
     async def create_checkpoint(self, tenant: str, session_id: str, name: str = "") -> Saved:
-        """Keep the items as they are now.
+        """Keep the items and artifacts as they are now.
 
         Raises:
-            ServiceError: SESSION_ENDED, LIMIT_EXCEEDED (items, bytes, or checkpoints).
+            ServiceError: SESSION_ENDED, LIMIT_EXCEEDED (items, artifacts, bytes, or checkpoints).
         """
         rules.check_place(tenant, session_id)
         rules.check_name(name)
@@ -193,13 +196,14 @@ class Sessions:
     async def restore_checkpoint(
         self, tenant: str, session_id: str, checkpoint_id: str, *, keep_present: bool = False
     ) -> Restored:
-        """Put exactly the items of a checkpoint back, in one step; others go.
+        """Put exactly the items and artifacts of a checkpoint back, in one step; others go.
 
         An item whose time to live has passed since stays gone. `keep_present`: take a checkpoint of
         what there is first, in the same step.
 
         Raises:
-            ServiceError: SESSION_ENDED, CHECKPOINT_NOT_FOUND, LIMIT_EXCEEDED.
+            ServiceError: SESSION_ENDED, CHECKPOINT_NOT_FOUND, LIMIT_EXCEEDED, ARTIFACT_CORRUPT
+                where the bytes of an artifact are not kept any more.
         """
         rules.check_place(tenant, session_id)
         rules.check_checkpoint_id(checkpoint_id)
@@ -219,7 +223,10 @@ class Sessions:
         )
 
     async def purge(self, tenant: str) -> int:
-        """Erase a tenant's sessions and checkpoints; how many records. Its items are `Items`'."""
+        """Erase a tenant's sessions and checkpoints; how many records.
+
+        Its items are `Items`', and so are its artifacts, with who holds their bytes, `Artifacts`'.
+        """
         item_rules.check_place(tenant, "global")
         total = removed = await self._purge_slice(tenant)
         while removed == self._slice_size:
@@ -348,7 +355,7 @@ def _purge(step: Step, tenant: str, limit: int) -> int:
     """Remove up to `limit` records of a tenant; those by which they are found go with them."""
     prefix = tenant_prefix(tenant)
     removed = 0
-    for database in (CHECKPOINT_ITEMS, CHECKPOINTS, SESSION_ORDER, SESSIONS):
+    for database in _PURGED:
         for place in list(itertools.islice(step.txn.keys(database, prefix), limit - removed)):
             if database == SESSIONS:
                 SessionStep(step, tenant).forget(layout.split_session_key(place)[1])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from services.common import limits
 from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
+from services.state.artifacts import Artifacts
 from services.state.items import Items
 from services.state.layout import DATABASES
 from services.state.layout.items import ChangeKind
@@ -42,6 +43,7 @@ class Shop:
     items: Items
     sessions: Sessions
     ends: SessionEnds
+    artifacts: Artifacts
 
     async def create(self, tenant: str = ACME, **given) -> Session:
         return await self.sessions.create(tenant, NewSession(**given))

@@ -10,6 +10,8 @@ from services.state.artifacts import Artifacts
 from services.state.backup.blobs import BlobCare
 from services.state.blobs import open_blobs
 from services.state.engine import ENGINES, open_engine
+from services.state.session_model import NewSession
+from services.state.sessions import Sessions
 from services.state.step import Keeper
 from tests.contract.artifact_suite import content, named, put
 from tests.contract.backup_suite import World
@@ -62,6 +64,30 @@ async def test_bytes_come_back(world):
     with pytest.raises(FileNotFoundError):
         collector.blobs.open("acme", new.digest)
     assert world.state("acme") == before
+
+
+async def test_checkpoints_come_back_with_their_bytes(world):
+    """What only a checkpoint held when the backup was made, it brings back from the backup."""
+    sessions = Sessions(world.keeper)
+    scope = "session:s"
+    for tenant in TENANTS:
+        await sessions.create(tenant, NewSession(session_id="s"))
+        await put(world.artifacts, "plan", b"of " + tenant.encode(), tenant=tenant, scope=scope)
+        await sessions.create_checkpoint(tenant, "s")
+        await world.artifacts.delete(tenant, named("plan", scope=scope), all_versions=True)
+    before = world.state("acme")
+    made = await world.backups.create("acme")
+    await sessions.delete_checkpoint("acme", "s", "c1")
+    await world.artifacts.purge("acme")
+    await sessions.purge("acme")
+    await collected(world)
+    await world.backups.restore("acme", made.backup_id, any_tenant=False, backup_current=False)
+    assert world.state("acme") == before
+    await collected(world)
+    for tenant in TENANTS:
+        await sessions.restore_checkpoint(tenant, "s", "c1")
+        stored = await content(world.artifacts, named("plan", scope=scope), tenant=tenant)
+        assert stored == b"of " + tenant.encode()
 
 
 async def test_bytes_that_are_there_are_not_written_again(world):

@@ -3,12 +3,16 @@
 import pytest
 
 from services.common.clock import FakeClock
+from services.state.artifacts import Artifacts
+from services.state.blobs import open_blobs
 from services.state.engine import ENGINES, open_engine
 from services.state.items import Items
 from services.state.session_ends import SessionEnds
 from services.state.sessions import Sessions
 from services.state.step import Keeper
-from tests.contract import session_suite
+from tests.contract import checkpoint_suite, session_suite
+
+CLAIMS = (*session_suite.CLAIMS, *checkpoint_suite.CLAIMS)
 
 
 @pytest.fixture(params=sorted(ENGINES))
@@ -17,12 +21,16 @@ async def shop(request, tmp_path):
     store = open_engine(request.param, tmp_path / "state", on_fatal=pytest.fail)
     keeper = Keeper(store, clock=clock)
     items = Items(keeper, slice_size=2)
-    sessions = Sessions(keeper, slice_size=2)
-    yield session_suite.Shop(keeper, clock, items, sessions, SessionEnds(keeper))
+    blobs = open_blobs(request.param, tmp_path / "state")
+    artifacts = Artifacts(keeper, blobs, slice_size=2)
+    sessions = Sessions(keeper, slice_size=2, also_erase=(artifacts.delete_scope,))
+    ends = SessionEnds(keeper)
+    yield session_suite.Shop(keeper, clock, items, sessions, ends, artifacts)
+    await artifacts.close()
     await items.close()
 
 
-@pytest.mark.parametrize("claim", session_suite.CLAIMS, ids=lambda claim: claim.__name__)
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
 async def test_sessions_keep_the_promise(claim, shop):
     """Each claim of the suite holds over each engine."""
     await claim(shop)
@@ -32,7 +40,8 @@ def test_session_suite_has_every_claim():
     """No function of the suite that takes a shop alone is left out of CLAIMS."""
     claims = {
         name
-        for name, value in vars(session_suite).items()
+        for suite in (session_suite, checkpoint_suite)
+        for name, value in vars(suite).items()
         if getattr(value, "__annotations__", {}).keys() == {"shop", "return"}
     }
-    assert claims == {claim.__name__ for claim in session_suite.CLAIMS}
+    assert claims == {claim.__name__ for claim in CLAIMS}

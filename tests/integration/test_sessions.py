@@ -206,15 +206,20 @@ def test_a_sessions_story(fresh_deployment):
         acme.set_state("k0", "changed", scope=session.scope)
         acme.set_state("extra", 1, scope=session.scope)
         acme.delete_state("k1", scope=session.scope)
+        acme.put_artifact("paper", b"spoilt", scope=session.scope, keep_versions=1)
+        acme.put_artifact("later", b"later", scope=session.scope)
         rests = acme.suspend_session(session.session_id)
         kill_all(up)
         until(lambda: acme.get_session(session.session_id) == rests)
         until(lambda: collections(acme, session) == ["c"])
         assert acme.get_state("k0", scope=session.scope).value == "changed"
-        assert b"".join(acme.read_artifact("paper", scope=session.scope)) == paper
+        assert acme.fetch_artifact("paper", offset=0, scope=session.scope) == b"spoilt"
         acme.resume_session(session.session_id)
         restored = acme.restore_checkpoint(session.session_id, kept.checkpoint_id)
         assert (restored.checkpoint, restored.changed_count) == (kept, 3)
+        assert (kept.artifact_count, restored.changed_artifact_count) == (1, 3)
+        assert b"".join(acme.read_artifact("paper", scope=session.scope)) == paper
+        assert [each.name for each in acme.list_artifacts(scope=session.scope)] == ["paper"]
         items = {each.key: each.value for each in acme.list_state(scope=session.scope)}
         assert items == {f"k{number}": number for number in range(20)}
         os.kill(up.pid("vector"), signal.SIGKILL)

@@ -130,7 +130,7 @@ class AsyncSessionCalls(AsyncCaller):
     async def restore_checkpoint(
         self, session_id: str, checkpoint_id: str = "autosave", *, keep_present: bool = False
     ) -> t.RestoredCheckpoint:
-        """Put exactly the items of a checkpoint back, in one step; others go."""
+        """Put exactly the items and artifacts of a checkpoint back, in one step; others go."""
         call = _sessions.restore_checkpoint(session_id, checkpoint_id, keep_present=keep_present)
         return await self._unary(call)
 

@@ -156,7 +156,7 @@ class SessionCalls(BlockingCaller):
     def restore_checkpoint(
         self, session_id: str, checkpoint_id: str = "autosave", *, keep_present: bool = False
     ) -> t.RestoredCheckpoint:
-        """Put exactly the items of a checkpoint back, in one step; others go.
+        """Put exactly the items and artifacts of a checkpoint back, in one step; others go.
 
         Args:
             session_id: Of which session.

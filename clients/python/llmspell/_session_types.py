@@ -52,16 +52,18 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SessionCheckpoint:
-    """The items of a session as they were."""
+    """The items and artifacts of a session as they were."""
 
     checkpoint_id: str
     """`c1`, `c2`, …; `autosave` is what saving takes."""
     name: str
     create_time: datetime | None
     revision: int
-    """The items are those of this revision."""
+    """Items and artifacts are those of this revision."""
     item_count: int
     size_bytes: int
+    """Bytes of the items' keys and values."""
+    artifact_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +76,5 @@ class RestoredCheckpoint:
     """What there was before, where that was to be kept."""
     changed_count: int
     """Items that were written or removed for it."""
+    changed_artifact_count: int
+    """Artifacts that were added or removed for it."""

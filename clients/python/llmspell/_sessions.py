@@ -144,7 +144,7 @@ def delete(session_id: str) -> Call[bool]:
 
 
 def create_checkpoint(session_id: str, name: str) -> Call[SessionCheckpoint]:
-    """Keep the items as they are now."""
+    """Keep the items and artifacts as they are now."""
     return Call(pb.CreateCheckpointRequest(session_id=session_id, name=name), _taken)
 
 
@@ -157,7 +157,7 @@ def list_checkpoints(session_id: str) -> Call[list[SessionCheckpoint]]:
 def restore_checkpoint(
     session_id: str, checkpoint_id: str, *, keep_present: bool
 ) -> Call[RestoredCheckpoint]:
-    """Put the items of a checkpoint back."""
+    """Put what a checkpoint has back."""
     request = pb.RestoreCheckpointRequest(
         session_id=session_id, checkpoint_id=checkpoint_id, keep_present=keep_present
     )
@@ -230,6 +230,7 @@ def _checkpoint(message: pb.Checkpoint) -> SessionCheckpoint:
         revision=message.revision,
         item_count=message.item_count,
         size_bytes=message.size_bytes,
+        artifact_count=message.artifact_count,
     )
 
 
@@ -238,6 +239,7 @@ def _restored(answer: pb.RestoreCheckpointResponse) -> RestoredCheckpoint:
         checkpoint=_checkpoint(answer.checkpoint),
         before=_checkpoint(answer.before) if answer.HasField("before") else None,
         changed_count=answer.changed_count,
+        changed_artifact_count=answer.changed_artifact_count,
     )
 
 

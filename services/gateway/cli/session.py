@@ -297,7 +297,7 @@ def checkpoint(
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep a session's items as they are now; prints the checkpoint's id."""
+    """Keep a session's items and artifacts as they are now; prints the checkpoint's id."""
     with connect(context, tenant) as client:
         taken = client.create_checkpoint(session, name)
     if as_json:
@@ -326,11 +326,13 @@ def checkpoints(
                 each.name,
                 str(each.item_count),
                 show_size(each.size_bytes),
+                str(each.artifact_count),
                 _when(each.create_time),
             ]
             for each in found
         ]
-        show_table(["checkpoint", "name", "items", "size", "taken"], rows, numbers=(2, 3))
+        head = ["checkpoint", "name", "items", "size", "artifacts", "taken"]
+        show_table(head, rows, numbers=(2, 3, 4))
     else:
         say(f"{session} has no checkpoints.")
 
@@ -347,14 +349,15 @@ def restore(
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put exactly the items of a checkpoint back; others go."""
+    """Put exactly the items and artifacts of a checkpoint back; others go."""
     with connect(context, tenant) as client:
         done = client.restore_checkpoint(session, checkpoint, keep_present=keep)
     if as_json:
         show_json(done)
         return
     changed = show_count(done.changed_count, "item")
-    show_line(f"{session} is as in {checkpoint}; {changed} changed.")
+    artifacts = show_count(done.changed_artifact_count, "artifact")
+    show_line(f"{session} is as in {checkpoint}; {changed} and {artifacts} changed.")
     if done.before is not None:
         show_line(f"What there was before is {done.before.checkpoint_id}.")
 

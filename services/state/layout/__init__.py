@@ -37,6 +37,7 @@ SESSION_DUE = "session_due"
 SESSION_ENDS = "session_ends"
 CHECKPOINTS = "checkpoints"
 CHECKPOINT_ITEMS = "checkpoint_items"
+CHECKPOINT_ARTIFACTS = "checkpoint_artifacts"
 SCHEMAS = "schemas"
 MIGRATIONS = "migrations"
 STAGED = "staged"
@@ -68,6 +69,7 @@ DATABASES = (
     SESSION_ENDS,
     CHECKPOINTS,
     CHECKPOINT_ITEMS,
+    CHECKPOINT_ARTIFACTS,
     SCHEMAS,
     MIGRATIONS,
     STAGED,
@@ -82,6 +84,7 @@ SEALED = frozenset(
         SESSIONS,
         CHECKPOINTS,
         CHECKPOINT_ITEMS,
+        CHECKPOINT_ARTIFACTS,
         JOURNAL,
         JOURNALS,
         SCHEMAS,

@@ -8,6 +8,7 @@
 | session_ends | revision, tenant NUL session | end time |
 | checkpoints | tenant NUL session NUL checkpoint | the checkpoint, MessagePack |
 | checkpoint_items | tenant NUL session NUL checkpoint NUL key | as in `items` |
+| checkpoint_artifacts | tenant NUL session NUL checkpoint NUL sequence digest | as in `artifacts` |
 
 An entry of `session_order`, and of `session_due` for each time that a session names, exists exactly
 where the session does. An ERASE entry stands for a session that is gone and whose items and
@@ -19,6 +20,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,6 +29,7 @@ from services.state.session_model import Checkpoint, End, Session, Status
 
 _MOMENT = struct.Struct(">Q")
 _DUE = struct.Struct(">BQ")
+_HELD = struct.Struct(">Q32s")
 
 
 class Due(IntEnum):
@@ -40,6 +43,13 @@ class Due(IntEnum):
     """Delete it: its retention is over."""
     AUTO_SAVE = 4
     """Save it, where it changed."""
+
+
+class Held(NamedTuple):
+    """An artifact that a checkpoint has; what is known of it stands in the value."""
+
+    sequence: int
+    digest: bytes
 
 
 def session_key(tenant: str, session_id: str) -> bytes:
@@ -109,13 +119,26 @@ def checkpoint_item_key(tenant: str, session_id: str, checkpoint_id: str, key: s
 
 
 def checkpoint_items_prefix(tenant: str, session_id: str) -> bytes:
-    """What the keys in `checkpoint_items` of a session begin with."""
+    """What the keys of a session begin with in `checkpoint_items` and `checkpoint_artifacts`."""
     return _join(tenant, session_id, "")
 
 
 def split_checkpoint_item_key(stored: bytes) -> str:
     """The item's key."""
     return stored.decode().rpartition("\0")[2]
+
+
+def checkpoint_artifact_key(
+    tenant: str, session_id: str, checkpoint_id: str, held: Held | None = None
+) -> bytes:
+    """Key in `checkpoint_artifacts`; without an artifact, what those of a checkpoint begin with."""
+    prefix = _join(tenant, session_id, checkpoint_id, "")
+    return prefix if held is None else prefix + _HELD.pack(*held)
+
+
+def split_checkpoint_artifact_key(stored: bytes) -> Held:
+    """The artifact."""
+    return Held(*_HELD.unpack(stored[-_HELD.size :]))
 
 
 def pack_session(session: Session) -> bytes:

@@ -129,7 +129,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def CreateCheckpoint(  # noqa: N802
         self, request: pb.CreateCheckpointRequest, context: object
     ) -> pb.CreateCheckpointResponse:
-        """Keep the items as they are."""
+        """Keep the items and artifacts as they are."""
         del context
         saved = await self._sessions.create_checkpoint(
             current_tenant(), request.session_id, request.name
@@ -150,7 +150,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def RestoreCheckpoint(  # noqa: N802
         self, request: pb.RestoreCheckpointRequest, context: object
     ) -> pb.RestoreCheckpointResponse:
-        """Put the items of a checkpoint back."""
+        """Put what a checkpoint has back."""
         del context
         restored = await self._sessions.restore_checkpoint(
             current_tenant(),
@@ -164,6 +164,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             checkpoint=messages.write_checkpoint(restored.checkpoint),
             before=None if before is None else messages.write_checkpoint(before),
             changed_count=restored.changed_count,
+            changed_artifact_count=restored.changed_artifact_count,
         )
 
     async def DeleteCheckpoint(  # noqa: N802

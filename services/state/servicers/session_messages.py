@@ -124,6 +124,7 @@ def write_checkpoint(checkpoint: Checkpoint) -> session_pb2.Checkpoint:
         revision=checkpoint.revision,
         item_count=checkpoint.item_count,
         size_bytes=checkpoint.size_bytes,
+        artifact_count=checkpoint.artifact_count,
     )
     message.create_time.FromNanoseconds(checkpoint.create_time_ns)
     return message

@@ -169,25 +169,28 @@ Session.checkpoint = kit.either_way(Session, function(id, name)
   return answer.checkpoint.checkpoint_id
 end)
 
--- Session.checkpoints(id) → [{id, name, created_at, item_count, size_bytes}], the newest first.
+-- Session.checkpoints(id) → [{id, name, created_at, item_count, size_bytes, artifact_count}], the
+-- newest first.
 Session.checkpoints = kit.either_way(Session, function(id)
   local answer, found = call(SERVICE .. "ListCheckpoints", {session_id = id_of(id)}), {}
   for i, each in next, answer.checkpoints or {} do
     found[i] = {
       id = each.checkpoint_id, name = each.name, created_at = each.create_time,
       item_count = each.item_count, size_bytes = each.size_bytes,
+      artifact_count = each.artifact_count,
     }
   end
   return found
 end)
 
--- Session.restore(id, checkpoint_id?) → how many items changed; without one: what was last saved.
+-- Session.restore(id, checkpoint_id?) → how many items and how many artifacts changed; without one:
+-- what was last saved.
 Session.restore = kit.either_way(Session, function(id, checkpoint_id)
   if checkpoint_id == nil then checkpoint_id = "autosave" end
   local answer = call(SERVICE .. "RestoreCheckpoint", {
     session_id = id_of(id), checkpoint_id = id_of(checkpoint_id, "checkpoint_id"),
   })
-  return answer.changed_count
+  return answer.changed_count, answer.changed_artifact_count
 end)
 
 -- Session.get_current() → id or nil; it is what the run was started with, or what was set.
