@@ -10,14 +10,8 @@ of the rounds' ratios.
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,17 +19,21 @@ from typing import Any
 import grpc
 from llmspell.v1 import state_pb2, state_pb2_grpc
 
-from tests.crash.alone import alone
+from tests.crash.alone import Alone, alone
 from tests.crash.state_clients import caller
-from tests.integration.deployment import free_port
-from tests.performance import echo
+from tests.performance import (
+    echo,
+    state_artifacts,
+    state_backup,
+    state_events,
+    state_migration,
+    state_sessions,
+)
 from tests.performance.report import Report
+from tests.performance.rounds import beside, echo_server, flush_s
 
-ROUNDS, ROUND_S = 7, 1.5
 CALLERS = 64
 VALUE = state_pb2.Payload(json='{"answer": 42}')
-
-Call = Callable[[int], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
@@ -64,55 +62,6 @@ class Servers:
         """One of a hundred items."""
         request = state_pb2.GetStateRequest(scope="global", key=f"r{number % 100}")
         await self.state.GetState(request, metadata=self.metadata)
-
-
-@contextmanager
-def echo_server(*options: str) -> Iterator[str]:
-    """Serves an empty call, in a process of its own; its address."""
-    address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "tests.performance.echo", address, "0", *options]
-    process = subprocess.Popen(command)
-    try:
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
-
-
-async def rate(call: Call, callers: int) -> float:
-    """Calls a second by so many callers at once."""
-    stop = time.perf_counter() + ROUND_S
-
-    async def work(number: int) -> int:
-        count = 0
-        while time.perf_counter() < stop:
-            await call(number * 1_000_000 + count)
-            count += 1
-        return count
-
-    counts = await asyncio.gather(*(work(number) for number in range(callers)))
-    return sum(counts) / ROUND_S
-
-
-async def beside(measured: Call, reference: Call, callers: int) -> tuple[float, float, float]:
-    """Medians of both rates, and of the rounds' ratios; rounds alternate."""
-    await rate(measured, callers)
-    pairs = [(await rate(measured, callers), await rate(reference, callers)) for _ in range(ROUNDS)]
-    ratio = statistics.median(one / other for one, other in pairs)
-    return *(statistics.median(side) for side in zip(*pairs, strict=True)), ratio
-
-
-def flush_s(folder: Path) -> float:
-    """Seconds of one write with a flush, to a file of the same disk."""
-    took = []
-    block = os.urandom(4096)
-    with (folder / "flushes").open("wb", 0) as target:
-        for _ in range(500):
-            start = time.perf_counter()
-            os.pwrite(target.fileno(), block, 0)
-            os.fdatasync(target.fileno())
-            took.append(time.perf_counter() - start)
-    return statistics.median(took)
 
 
 async def bench_writes(report: Report, servers: Servers) -> None:
@@ -187,6 +136,13 @@ async def bench_calls(report: Report, state: str, doored: str, bare: str, folder
         await bench_reads(report, servers)
 
 
+async def bench_others(report: Report, up: Alone, doored: str, folder: Path) -> None:
+    """Sessions, artifacts and events."""
+    await state_sessions.bench(report, up.address, doored, folder)
+    await state_artifacts.bench(report, up.address, folder, up.process.pid)
+    await state_events.bench(report, up.address, doored, up.process.pid)
+
+
 def main() -> None:
     """Print the table."""
     report = Report()
@@ -198,6 +154,10 @@ def main() -> None:
         folder = Path(name)
         with alone("state", folder / "state") as up:
             asyncio.run(bench_calls(report, up.address, doored, bare, folder))
+        with alone("state", folder / "others") as up:
+            asyncio.run(bench_others(report, up, doored, folder))
+        state_backup.bench(report, folder / "backup")
+    state_migration.bench(report)
     print(report.table())
 
 
