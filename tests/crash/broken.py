@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 import time
@@ -14,9 +15,16 @@ from services.common import store, view
 from services.common.clock import SystemClock
 from services.common.server import main
 from services.common.store import Store
+from services.state.artifact_step import ArtifactStep
+from services.state.artifacts import Artifacts
+from services.state.event_model import Published
+from services.state.events import Events
 from services.state.item_step import ItemStep
 from services.state.items import Items
 from services.state.server import build
+from services.state.session_step import SessionStep
+from services.state.sessions import Sessions
+from services.state.step import Keeper
 
 
 def answers_early(_: str) -> None:
@@ -84,6 +92,105 @@ def sweep_in_two(_: str) -> None:
     ItemStep.sweep = sweep
 
 
+def record_before_blob(_: str) -> None:
+    """An artifact's record is committed first, and then its bytes are put in place."""
+    step, publish = Keeper.step, {}
+    whole = Artifacts._keep
+
+    async def keep(self, tenant, draft, blob, upload):
+        publish[asyncio.current_task()] = upload.publish
+        upload.publish = lambda: None
+        return await whole(self, tenant, draft, blob, upload)
+
+    async def step_and_publish(self, operation, **options):
+        result = await step(self, operation, **options)
+        late = publish.pop(asyncio.current_task(), None)
+        if late is not None:
+            await asyncio.sleep(0.03)
+            late()
+        return result
+
+    Artifacts._keep, Keeper.step = keep, step_and_publish
+
+
+def kept_references(_: str) -> None:
+    """Who lets go of a blob is not counted, so that it stays for ever."""
+    count = ArtifactStep._count_ref
+
+    def count_up(self, tenant, digest, change):
+        if change > 0:
+            count(self, tenant, digest, change)
+
+    ArtifactStep._count_ref = count_up
+
+
+def events_answered_early(_: str) -> None:
+    """Who publishes is told once the events are in the queue."""
+    publish = Events.publish
+
+    async def answer(self, tenant, events, **options):
+        self.late = asyncio.ensure_future(publish(self, tenant, events, **options))
+        return Published(0, len(events) - 1)
+
+    Events.publish = answer
+
+
+def half_publications(_: str) -> None:
+    """Each event of a batch is a transaction of its own."""
+    whole = Events.publish
+
+    async def publish(self, tenant, events, **_):
+        made = [await whole(self, tenant, [each]) for each in events]
+        first = made[0].first_sequence
+        return Published(first, first + len(events) - 1)
+
+    Events.publish = publish
+
+
+def half_checkpoints(_: str) -> None:
+    """A checkpoint is committed first, and its items in the next transaction."""
+
+    async def create(self, tenant, session_id, name=""):
+        late = []
+
+        def begin(checkpoints):
+            put = checkpoints._txn.put
+
+            def put_later(database, key, value):
+                later = database == "checkpoint_items"
+                late.append((key, value)) if later else put(database, key, value)
+
+            checkpoints._txn.put = put_later
+            try:
+                return checkpoints.create(name)
+            finally:
+                checkpoints._txn.put = put
+
+        saved = await self._checkpoint(tenant, session_id, begin, grows=True)
+        await asyncio.sleep(0.03)
+        await self._keeper.step(
+            lambda step: [step.txn.put("checkpoint_items", *each) for each in late], grows=True
+        )
+        return saved
+
+    Sessions.create_checkpoint = create
+
+
+def stale_session_index(_: str) -> None:
+    """What is due for a session stays due when it changes."""
+    write = SessionStep._write
+
+    def write_only(self, before, after):
+        delete = self._txn.delete
+        self._txn.delete = lambda database, key: database == "session_due" or delete(database, key)
+        try:
+            write(self, before, after)
+        finally:
+            self._txn.delete = delete
+
+    SessionStep._write = write_only
+
+
 def moved_clock(path: str) -> None:
     """No flaw, but a clock that a test moves: a file says by how many seconds, or `still`."""
     begun = time.time_ns()
@@ -99,10 +206,16 @@ FLAWS = {
     flaw.__name__: flaw
     for flaw in (
         answers_early,
+        events_answered_early,
         half_batches,
+        half_checkpoints,
+        half_publications,
+        kept_references,
         moved_clock,
         no_checksum,
+        record_before_blob,
         stale_reads,
+        stale_session_index,
         sweep_in_two,
     )
 }
