@@ -21,7 +21,7 @@ from tests.crash.ledgers.journals import JournalLedger
 from tests.crash.ledgers.ledger import TENANTS, Ledger, Stubs, UnknownError, caller
 from tests.crash.ledgers.sessions import SessionLedger
 
-__all__ = ["TENANTS", "Client", "Counter", "check_counter", "until_gone"]
+__all__ = ["TENANTS", "Client", "Counter", "caller", "check_counter", "until_gone"]
 
 
 @dataclass
