@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+
+import msgspec
 
 from services.common.expiry import SLICE
 from services.common.limits import PAGE_BYTES_MAX
@@ -192,7 +193,7 @@ class Items:
             ends = item.expire_time_ns if item else None
             value = numbers.number_value(number)
             if item is not None and item.value is not None and item.value.is_sensitive:
-                value = replace(value, is_sensitive=True)
+                value = msgspec.structs.replace(value, is_sensitive=True)
             items.put(place, value, ends, kind=ChangeKind.INCREMENT)
             return Counted(number, step.revision)
 

@@ -6,9 +6,10 @@ Times are nanoseconds since the Unix epoch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, IntEnum, auto
+
+import msgspec
 
 
 class Encoding(IntEnum):
@@ -22,8 +23,7 @@ class Encoding(IntEnum):
     """Bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True):
     """What an item holds, as it came."""
 
     encoding: Encoding
@@ -32,8 +32,7 @@ class Value:
     """Whether only readers of the item are told: neither logs nor events nor exports."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One key's value, with its revision."""
 
     key: str
@@ -63,8 +62,7 @@ class Condition(Enum):
     """It is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Precondition:
+class Precondition(msgspec.Struct, frozen=True):
     """What must hold for a write to happen."""
 
     condition: Condition
@@ -72,16 +70,14 @@ class Precondition:
     """With REVISION: which one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """Where an item is."""
 
     scope: str
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
+class Once(msgspec.Struct, frozen=True):
     """How a write that was made already is known again."""
 
     request_id: str
@@ -90,8 +86,7 @@ class Once:
     """Of all that it asks for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """A condition on one item."""
 
     scope: str
@@ -99,8 +94,7 @@ class Check:
     precondition: Precondition
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """One change in a batch."""
 
     scope: str
@@ -111,16 +105,14 @@ class Write:
     """Time to live from the moment of writing; None: for ever."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """An item, or its absence, and the revision at which that was so."""
 
     item: Item | None
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """An item, or its absence, and the scope where it was found."""
 
     item: Item | None
@@ -129,8 +121,7 @@ class Resolved:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Transferred:
+class Transferred(msgspec.Struct, frozen=True):
     """How many items were copied, moved or cleared."""
 
     count: int
@@ -139,8 +130,7 @@ class Transferred:
     """Whether some are left, because they were too many for one call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(msgspec.Struct, frozen=True):
     """What a write did."""
 
     revision: int
@@ -148,16 +138,14 @@ class Changed:
     deleted_count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(msgspec.Struct, frozen=True):
     """An item's number after an increment."""
 
     number: int | float | Decimal
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Items in key order."""
 
     items: Sequence[Item]

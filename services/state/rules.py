@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import replace
+
+import msgspec
 
 from services.common.errors import Reason, ServiceError, field_invalid, limit_exceeded, required
 from services.common.limits import (
@@ -125,7 +126,7 @@ def normal_batch(
 
 def _normal_check(tenant: str, check: Check, number: int) -> Check:
     check_place(tenant, check.scope)
-    return replace(check, key=normal_key(check.key, f"checks[{number}].key"))
+    return msgspec.structs.replace(check, key=normal_key(check.key, f"checks[{number}].key"))
 
 
 def _normal_write(tenant: str, write: Write, number: int) -> Write:
@@ -134,7 +135,7 @@ def _normal_write(tenant: str, write: Write, number: int) -> Write:
     check_ttl(write.ttl_ns, f"writes[{number}].ttl")
     if write.value is not None:
         check_value(write.value, f"writes[{number}].set")
-    return replace(write, key=key)
+    return msgspec.structs.replace(write, key=key)
 
 
 def page_limit(limit: int) -> int:

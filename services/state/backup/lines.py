@@ -6,7 +6,6 @@ nobody has said how an area's records look, a line has key and value in base64.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
@@ -117,10 +116,10 @@ def _redacted(value: Value) -> Value:
     """The same value where there is nothing in it that looks like a credential."""
     if value.encoding is Encoding.RAW:
         clean = redact(value.content)
-        return value if clean is value.content else replace(value, content=clean)
+        return value if clean is value.content else msgspec.structs.replace(value, content=clean)
     text = value.content.decode()
     told = redact_json(text) if value.encoding is Encoding.JSON else redact_text(text)
-    return value if told is text else replace(value, content=told.encode())
+    return value if told is text else msgspec.structs.replace(value, content=told.encode())
 
 
 def withhold_none(own: bytes, stored: bytes) -> bytes | None:
