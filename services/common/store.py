@@ -18,19 +18,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lmdb
 
 from services.common import failpoints
+from services.common.arrivals import Arrivals, Waiting, answer, closing
 from services.common.datafile import DAMAGED, Folder, damaged, unusable
 from services.common.errors import Reason, ServiceError
 from services.common.view import META, Cipher, Schema, Txn, View
@@ -66,17 +66,6 @@ _TIDY_BYTES_MAX = 256 * 1024**2
 _TIDY_EVERY_S = 60.0
 
 Operation = Callable[[Txn], T]
-
-
-@dataclass(slots=True)
-class _Waiting:
-    operation: Callable[[Txn], Any]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-    grows: bool
-    result: Any = None
-    error: BaseException | None = None
-    touched: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -131,9 +120,7 @@ class Store:
         except BaseException:
             self._release()
             raise
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._entrance = threading.Lock()
-        self._closing = False
+        self._arrivals = Arrivals()
         self._failed = False
         self._tidied = -_TIDY_EVERY_S
         # A daemon: a process that fails before it comes to close this must still be able to end.
@@ -150,8 +137,8 @@ class Store:
                 once the store is closing.
         """
         with self._reading:
-            if self._closing or self._opened is None:
-                raise _closing()
+            if self._arrivals.closed or self._opened is None:
+                raise closing()
             opened = self._opened
             opened.readers += 1
         try:
@@ -177,11 +164,8 @@ class Store:
                 SERVICE_UNAVAILABLE once the store is closing.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(operation, loop, loop.create_future(), grows)
-        with self._entrance:  # nothing may join the queue behind the mark that ends it
-            if self._closing:
-                raise _closing()
-            self._queue.put(waiting)
+        waiting = Waiting(operation, loop, loop.create_future(), grows)
+        self._arrivals.join(waiting)
         result: T = await waiting.future
         return result
 
@@ -233,7 +217,7 @@ class Store:
     @property
     def is_open(self) -> bool:
         """Whether reads and writes are answered."""
-        return not (self._closing or self._failed)
+        return not (self._arrivals.closed or self._failed)
 
     def size_bytes(self) -> int:
         """Bytes of the data file on disk."""
@@ -241,13 +225,9 @@ class Store:
 
     def close(self) -> None:
         """Finish what waits, stop the writer, release the folder. Safe to call twice."""
-        with self._entrance:
-            if self._closing:
-                return
-            self._closing = True
-            self._queue.put(None)
-        self._thread.join()
-        self._release()
+        if self._arrivals.close():
+            self._thread.join()
+            self._release()
 
     @property
     def _env(self) -> Any:
@@ -316,15 +296,18 @@ class Store:
             yield Txn(raw, self._databases, self._cipher)
 
     def _serve(self) -> None:
-        while (first := self._queue.get()) is not None:
+        together = 1
+        while (first := self._arrivals.first()) is not None:
             group = [first]
             if first.operation is _COMPACT:
                 self._compact(first)
             else:
+                self._arrivals.gather(together)
                 self._commit(group)
-            _answer(group, self.on_commit)
+                together = len(group)
+            answer(group, self.on_commit)
 
-    def _compact(self, waiting: _Waiting) -> None:
+    def _compact(self, waiting: Waiting) -> None:
         """Copy what is used into a new file, and go on with that one."""
         if self._failed:
             self._refuse([waiting], _not_flushed)
@@ -352,7 +335,7 @@ class Store:
             return
         waiting.result = True
 
-    def _commit(self, group: list[_Waiting]) -> None:
+    def _commit(self, group: list[Waiting]) -> None:
         """Run the first of a group and all that wait meanwhile; keep them with one flush."""
         if self._failed:  # only where `on_fatal` did not end the process, as in tests
             self._refuse(group, _not_flushed)
@@ -373,16 +356,12 @@ class Store:
         """
         self._env.reader_check()
 
-    def _run_all(self, parent: Any, group: list[_Waiting]) -> None:
+    def _run_all(self, parent: Any, group: list[Waiting]) -> None:
         room = self._room_bytes(parent)
         size = self._run(parent, group[0], room)
         while size < GROUP_BYTES_MAX and len(group) < GROUP_MAX:
-            try:
-                waiting = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if waiting is None or waiting.operation is _COMPACT:
-                self._queue.put(waiting)  # behind the mark of the end nothing can have joined
+            waiting = self._arrivals.more(unless=_COMPACT)
+            if waiting is None:
                 return
             group.append(waiting)
             size += self._run(parent, waiting, room - _PAGES_PER_BYTE * size)
@@ -394,7 +373,7 @@ class Store:
             room += self._folder.file.stat().st_size - View(txn, self._databases).used_bytes()
         return room
 
-    def _run(self, parent: Any, waiting: _Waiting, room: int) -> int:
+    def _run(self, parent: Any, waiting: Waiting, room: int) -> int:
         """Run one operation in a transaction of its own inside the group's; bytes it wrote."""
         try:
             with self._env.begin(write=True, parent=parent) as child:
@@ -413,7 +392,7 @@ class Store:
             return 0
         return txn.put_bytes
 
-    def _fail(self, group: list[_Waiting], error: Exception) -> None:
+    def _fail(self, group: list[Waiting], error: Exception) -> None:
         """Nothing of the group was kept: say so, and end the process unless room was the matter."""
         full = is_full(error) or (_is_io_error(error) and self._folder.is_full())
         if full and self._is_usable():
@@ -431,7 +410,7 @@ class Store:
             return False
         return True
 
-    def _refuse(self, group: list[_Waiting], error: Callable[[], ServiceError]) -> None:
+    def _refuse(self, group: list[Waiting], error: Callable[[], ServiceError]) -> None:
         for waiting in group:
             waiting.error = error()
 
@@ -447,28 +426,6 @@ def exit_on_fatal(message: str) -> None:
     os._exit(74)
 
 
-def _answer(group: list[_Waiting], tell: Callable[[set[str]], None] | None) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
-    for waiting in group:
-        by_loop.setdefault(waiting.loop, []).append(waiting)
-    for loop, mine in by_loop.items():
-        with suppress(RuntimeError):  # a loop that was closed has nobody left to tell
-            loop.call_soon_threadsafe(_resolve, mine, tell)
-
-
-def _resolve(group: list[_Waiting], tell: Callable[[set[str]], None] | None) -> None:
-    touched = set().union(*(waiting.touched for waiting in group if waiting.error is None))
-    if tell is not None and touched:
-        tell(touched)
-    for waiting in group:
-        if waiting.future.done():  # the caller has gone
-            continue
-        if waiting.error is not None:
-            waiting.future.set_exception(waiting.error)
-        else:
-            waiting.future.set_result(waiting.result)
-
-
 def _check_room(left: int) -> None:
     if left < RESERVE_BYTES:
         raise storage_full()
@@ -481,10 +438,6 @@ def storage_full() -> ServiceError:
 
 def _not_flushed() -> ServiceError:
     return ServiceError(Reason.INTERNAL, "The write could not be flushed to disk.")
-
-
-def _closing() -> ServiceError:
-    return ServiceError(Reason.SERVICE_UNAVAILABLE, "The store is closing.")
 
 
 def _is_io_error(error: Exception) -> bool:

@@ -33,7 +33,7 @@ def answers_early(_: str) -> None:
 
     def run_and_answer(self, parent, group):
         run_all(self, parent, group)
-        store._answer(group, self.on_commit)
+        store.answer(group, self.on_commit)
         time.sleep(0.002)
 
     Store._run_all = run_and_answer
