@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from services.state.blob_format import Checksums
 from services.state.blobs import BlobKey
-from services.state.engines.blobs import FolderBlobs
 from services.state.layout import (
     ARTIFACT_DIGESTS,
     ARTIFACT_NAMES,
@@ -97,12 +95,12 @@ def check_told(view, records, kept):
             assert change.revision not in revisions[where], f"{where} was to go"
 
 
-def check_blobs(view, folder, *, tidy):
+def check_blobs(view, blobs, *, tidy):
     """Every blob that is needed is there whole, by its digest; what else there is has a reason.
 
     Args:
         view: The records.
-        folder: The data folder, of which no process is using the blobs.
+        blobs: Those of a folder that no process is using.
         tidy: Whether what a crash left has been removed: then no file is there that nobody needs
             and that is not to be removed.
 
@@ -115,7 +113,6 @@ def check_blobs(view, folder, *, tidy):
     }
     needed = {BlobKey(*layout.split_blob_key(place)) for place in view.keys(BLOB_REFS, b"")}
     dead = {BlobKey(*layout.split_blob_key(place)) for place in view.keys(BLOB_TOMBS, b"")}
-    blobs = FolderBlobs(folder, Checksums())
     stored = {key for some in blobs.stored() for key in some}
     assert needed <= stored, f"{len(needed - stored)} blobs are missing"
     assert not tidy or stored <= needed | dead, f"{len(stored - needed - dead)} files of nobody"

@@ -21,6 +21,8 @@ from services.state.event_model import Published
 from services.state.events import Events
 from services.state.item_step import ItemStep
 from services.state.items import Items
+from services.state.migrations import passes
+from services.state.migrations.migrations import Migrations
 from services.state.server import build
 from services.state.session_step import SessionStep
 from services.state.sessions import Sessions
@@ -202,6 +204,13 @@ def moved_clock(path: str) -> None:
     SystemClock.now_ns = now_ns
 
 
+def small_slices(_: str) -> None:
+    """No flaw, but migrations go in slices, and the file is made smaller as soon as may be."""
+    store.COMPACT_BYTES_MIN, store._TIDY_EVERY_S, store._TIDY_SHARE = 64 * 1024, 0.2, 0.95
+    passes.STAGED_AT_A_TIME = 30
+    Migrations.__init__.__kwdefaults__["items_at_once"] = 0
+
+
 FLAWS = {
     flaw.__name__: flaw
     for flaw in (
@@ -214,6 +223,7 @@ FLAWS = {
         moved_clock,
         no_checksum,
         record_before_blob,
+        small_slices,
         stale_reads,
         stale_session_index,
         sweep_in_two,

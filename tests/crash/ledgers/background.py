@@ -106,12 +106,15 @@ class Copies:
         self.metadata = caller(self.tenant)
 
     async def run(self, stubs: Stubs) -> None:
-        """Make them until the process is gone."""
+        """Make them, and delete some, until the process is gone."""
         try:
             while True:
                 request = backup_pb2.CreateBackupRequest()
                 made = stubs.backups.CreateBackup(request, metadata=self.metadata, timeout=20)
                 self.known.add((await answered(made)).backup.backup_id)
+                if len(self.known) > BACKUPS_KEPT:
+                    delete = backup_pb2.DeleteBackupRequest(backup_id=self.known.pop())
+                    await answered(stubs.backups.DeleteBackup(delete, metadata=self.metadata))
         except UnknownError:
             return
 

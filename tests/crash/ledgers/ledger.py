@@ -48,6 +48,7 @@ class Stubs:
     migration_pb2, backup_pb2 = migration_pb2, backup_pb2
 
     def __init__(self, channel: Any) -> None:
+        self.channel = channel
         self.state = state_pb2_grpc.StateServiceStub(channel)
         self.sessions = session_pb2_grpc.SessionServiceStub(channel)
         self.artifacts = artifact_pb2_grpc.ArtifactServiceStub(channel)

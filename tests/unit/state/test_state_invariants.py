@@ -141,7 +141,7 @@ class World:
     def check(self, *, tidy=True):
         with self.keeper.engine.read() as view:
             check_state(view)
-            return check_blobs(view, self.folder, tidy=tidy)
+            return check_blobs(view, FolderBlobs(self.folder, Checksums()), tidy=tidy)
 
     def a_file(self):
         """Of a blob that is needed."""
