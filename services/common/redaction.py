@@ -78,10 +78,11 @@ _AFTER_WORD = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _HINTS = re.compile(
-    r"sk-|llms_|A[KSBC][IC]A|gh[pousr]_|github_|glpat|xox|AIza|ya29|k_(?:live|test)|whsec|hf_|npm_"
-    r"|pypi-|eyJ|-----B|://|(?i:bearer|basic|pass|pwd|secret|key|token|authoriz|cookie|credential)"
+    r"sk-|llms_|akia|asia|abia|acca|gh[pousr]_|github_|glpat|xox|aiza|ya29|k_live|k_test|whsec|hf_"
+    r"|npm_|pypi-|eyj|-----b|://|bearer|basic|pass|pwd|secret|key|token|authoriz|cookie|credential"
 )
-"""What any of the above has in it; a text without is as it was."""
+"""What any of the above has in it, whatever its case; a text without is as it was. It is looked for
+in a text of small letters: a search that minds no case takes four times as long."""
 
 
 def redact(value: Any, *, depth: int = 0) -> Any:
@@ -119,7 +120,7 @@ def redact_field(name: object, value: Any, *, depth: int = 0) -> Any:
 
 def redact_text(text: str) -> str:
     """A text without those parts that have the form of a credential."""
-    if not _HINTS.search(text):
+    if not _hints_at_one(text):
         return text
     clean = _PEM.sub(REDACTED, text)
     clean = _FORMS.sub(REDACTED, clean)
@@ -133,7 +134,7 @@ def redact_json(document: str) -> str:
     Raises:
         ValueError: it is no JSON.
     """
-    if not _HINTS.search(document) and "\\u" not in document:
+    if not _hints_at_one(document) and "\\u" not in document:
         return document
     value = json.loads(document)
     clean = redact(value)
@@ -149,3 +150,7 @@ def is_credential_name(name: object) -> bool:
         return False
     pairs = set(itertools.pairwise(words))
     return not (_NAMES.isdisjoint(words) and _PAIRS.isdisjoint(pairs))
+
+
+def _hints_at_one(text: str) -> bool:
+    return _HINTS.search(text.casefold()) is not None

@@ -60,9 +60,7 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
         if request.page_token:
             after = int(self._page_tokens.open(request.page_token, bound_to))
         reading, compacted = await self._events.list(query, after=after, limit=limit)
-        answer = event_pb2.ListEventsResponse(
-            events=messages.write_events(reading.events), compacted_sequence=compacted
-        )
+        answer = messages.write_list(reading, compacted)
         if not reading.complete:
             cursor = str(reading.position.sequence).encode()
             answer.next_page_token = self._page_tokens.seal(bound_to, cursor)

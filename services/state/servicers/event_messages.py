@@ -78,40 +78,51 @@ def read_wait_s(request: event_pb2.PollEventsRequest) -> float:
     return wait_s
 
 
-def write_events(events: Sequence[Event]) -> list[event_pb2.Event]:
-    """Events as they travel."""
-    return [_write_event(event) for event in events]
+def write_list(reading: Reading, compacted_sequence: int) -> event_pb2.ListEventsResponse:
+    """A page, without its token."""
+    answer = event_pb2.ListEventsResponse(compacted_sequence=compacted_sequence)
+    _write_events(answer.events, reading.events)
+    return answer
 
 
 def write_advance(reading: Reading) -> event_pb2.SubscribeEventsResponse:
     """How far a subscription has come."""
-    return event_pb2.SubscribeEventsResponse(
-        events=write_events(reading.events),
-        sequence=reading.position.sequence,
-        skipped=_write_skipped(reading.skipped),
+    answer = event_pb2.SubscribeEventsResponse(
+        sequence=reading.position.sequence, skipped=_write_skipped(reading.skipped)
     )
+    _write_events(answer.events, reading.events)
+    return answer
 
 
 def write_poll(reading: Reading) -> event_pb2.PollEventsResponse:
     """What a poll has found."""
-    return event_pb2.PollEventsResponse(
-        events=write_events(reading.events),
-        sequence=reading.position.sequence,
-        skipped=_write_skipped(reading.skipped),
+    answer = event_pb2.PollEventsResponse(
+        sequence=reading.position.sequence, skipped=_write_skipped(reading.skipped)
     )
+    _write_events(answer.events, reading.events)
+    return answer
 
 
-def _write_event(event: Event) -> event_pb2.Event:
-    return event_pb2.Event(
-        sequence=event.sequence,
-        type=event.type,
-        json=event.json,
-        correlation_id=event.correlation_id,
-        source=event.source,
-        event_time=_write_time(event.time_ns),
-        expire_time=None if event.expire_time_ns is None else _write_time(event.expire_time_ns),
-        own=event.own,
-    )
+def _write_events(target: Any, events: Sequence[Event]) -> None:
+    """Add events to a field. Each line here runs for each event that a subscriber is given.
+
+    So one field after the other is set, which takes a third of what a constructor takes, and one
+    timestamp serves all events that were published together.
+    """
+    time, time_ns = Timestamp(), 0
+    for event in events:
+        message = target.add()
+        message.sequence = event.sequence
+        message.type = event.type
+        message.json = event.json
+        message.correlation_id = event.correlation_id
+        message.source = event.source
+        message.own = event.own
+        if event.time_ns != time_ns:
+            time, time_ns = _write_time(event.time_ns), event.time_ns
+        message.event_time.CopyFrom(time)
+        if event.expire_time_ns is not None:
+            message.expire_time.CopyFrom(_write_time(event.expire_time_ns))
 
 
 def _write_skipped(skipped: Skipped | None) -> event_pb2.SkippedEvents | None:
