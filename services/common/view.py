@@ -1,7 +1,8 @@
 """What a store's transactions read and write, each value with its checksum or sealed.
 
 LMDB checks no data. Here every value carries a checksum over its key and bytes, or is sealed by a
-cipher over the same, and is verified on each read.
+cipher over the same, and is verified on each read. The checksum is zlib's crc32, computed by ISA-L,
+which takes a fifth to a third of the time.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import itertools
 import struct
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
 from typing import Any, Protocol
+
+from isal.isal_zlib import crc32
 
 from services.common.errors import Reason, ServiceError
 
@@ -130,7 +132,7 @@ class Slice:
         """`sums`: over each key, where they are known."""
         self.keys = keys
         self.values = values
-        self._sums = list(map(zlib.crc32, keys)) if sums is None else sums
+        self._sums = list(map(crc32, keys)) if sums is None else sums
 
     def with_values(self, values: Sequence[bytes]) -> Slice:
         """Other values under the same keys."""
@@ -138,7 +140,7 @@ class Slice:
 
     def checksums(self) -> Iterator[int]:
         """Over each key and value."""
-        return map(zlib.crc32, self.values, self._sums)
+        return map(crc32, self.values, self._sums)
 
 
 class View:
@@ -184,18 +186,22 @@ class View:
         Raises:
             ServiceError: RECORD_CORRUPT where one of them fails its checksum.
         """
-        cursor = self._txn.cursor(db=self._databases[database])
-        try:
-            found = cursor.set_range(max(prefix, after + b"\0" if after else b""))
-            pairs = list(itertools.islice(cursor.iternext(), limit)) if found else []
-        finally:
-            cursor.close()
+        pairs = self._first(database, prefix, after, limit, values=True)
         while pairs and not pairs[-1][0].startswith(prefix):
             pairs.pop()
         if database in self._sealed:
             assert self._cipher is not None
             return self._cipher.open_slice(self, database, pairs)
         return open_slice(database, pairs)
+
+    def key_slice(
+        self, database: str, prefix: bytes, *, limit: int, after: bytes = b""
+    ) -> list[bytes]:
+        """The first `limit` keys of what `keys` gives, read at once."""
+        keys: list[bytes] = self._first(database, prefix, after, limit, values=False)
+        while keys and not keys[-1].startswith(prefix):
+            keys.pop()
+        return keys
 
     def back(
         self, database: str, prefix: bytes, *, before: bytes = b""
@@ -264,6 +270,18 @@ class View:
             return self._cipher.open(self, database, key, stored)
         return open_value(database, key, stored)
 
+    def _first(
+        self, database: str, prefix: bytes, after: bytes, limit: int, *, values: bool
+    ) -> list[Any]:
+        """Up to `limit` entries from a place on, those behind the prefix included."""
+        cursor = self._txn.cursor(db=self._databases[database])
+        try:
+            found = cursor.set_range(max(prefix, after + b"\0" if after else b""))
+            entries = cursor.iternext(keys=True, values=values)
+            return list(itertools.islice(entries, limit)) if found else []
+        finally:
+            cursor.close()
+
     def _walk(
         self, database: str, prefix: bytes, after: bytes, *, values: bool, included: bool = False
     ) -> Iterator[Any]:
@@ -323,7 +341,7 @@ class Txn(View):
             cursor.putmulti(zip(records.keys, sealed, strict=True))
         finally:
             cursor.close()
-        self.put_bytes += sum(map(len, records.keys)) + sum(map(len, sealed))
+        self.put_bytes += sum(map(len, records.keys + sealed))
 
     def append(self, database: str, key: bytes, value: bytes) -> None:
         """Like `put`; where the key comes after all others, pages are filled instead of halved."""
@@ -390,7 +408,7 @@ def _end_of(prefix: bytes) -> bytes:
 
 def seal_value(key: bytes, value: bytes) -> bytes:
     """A value with its checksum before it."""
-    return _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key))) + value
+    return _CHECKSUM.pack(crc32(value, crc32(key))) + value
 
 
 def open_value(database: str, key: bytes, stored: bytes, *, at: int = 0) -> bytes:
@@ -401,7 +419,7 @@ def open_value(database: str, key: bytes, stored: bytes, *, at: int = 0) -> byte
     """
     begin = at + _CHECKSUM.size
     value = stored[begin:]
-    checksum = _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key)))
+    checksum = _CHECKSUM.pack(crc32(value, crc32(key)))
     sound = len(stored) >= begin and stored[:begin] == bytes(at) + checksum
     if not sound:
         raise record_corrupt(database, key, "fails its checksum")

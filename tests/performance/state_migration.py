@@ -21,7 +21,6 @@ import struct
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any
 
 import lmdb
 import msgspec
+from isal.isal_zlib import crc32
 from msgspec import UNSET, Raw, UnsetType
 
 from services.common.clock import SystemClock
@@ -200,12 +200,12 @@ def _after(txn: Any, last: bytes) -> list[tuple[bytes, bytes]]:
 
 def _seal(place: bytes, content: bytes, revision: int, create: int) -> bytes:
     value = _HEADER.pack(1, revision, create, 10, _NEVER) + content
-    return _SUM.pack(zlib.crc32(value, zlib.crc32(place))) + value
+    return _SUM.pack(crc32(value, crc32(place))) + value
 
 
 def _open(place: bytes, stored: bytes) -> tuple[bytes, int]:
     value = stored[4:]
-    assert stored[:4] == _SUM.pack(zlib.crc32(value, zlib.crc32(place)))
+    assert stored[:4] == _SUM.pack(crc32(value, crc32(place)))
     _, _, create, _, ends = _HEADER.unpack_from(value)
     assert ends == _NEVER
     return value[_HEADER.size :], create
