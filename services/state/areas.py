@@ -16,8 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from services.state.backup import lines
+from services.state.backup import (
+    artifact_lines,
+    event_lines,
+    item_lines,
+    journal_lines,
+    schema_lines,
+    session_lines,
+)
+from services.state.backup.lines import Form
 from services.state.layout import (
     ARTIFACT_DIGESTS,
     ARTIFACT_NAMES,
@@ -64,12 +73,6 @@ def no_entries(key: bytes, value: bytes) -> Iterable[Entry]:
     return ()
 
 
-def no_revision(value: bytes) -> int:
-    """A value that has none."""
-    del value
-    return 0
-
-
 @dataclass(frozen=True, slots=True)
 class Records:
     """A database with what tenants have, and the indexes that follow from its records."""
@@ -81,44 +84,43 @@ class Records:
     """The databases in which those entries are."""
     tombs: str = ""
     """A database that has an entry under the key of a record that is gone; empty: none has."""
-    is_exported: bool = True
-    """Whether exports have it."""
-    write: Callable[[bytes, bytes], bytes] = lines.write_raw
-    """Key without the tenant and value → the line that an export has of it."""
-    withhold: Callable[[bytes, bytes], bytes | None] = lines.withhold_none
-    """The line of a record that is not exported in clear unless that is asked for; None: it is."""
-    read: Callable[[bytes], lines.Record | None] = lines.read_raw
-    """From a line, checked; None where the line withholds what the record held."""
-    revision_of: Callable[[bytes], int] = no_revision
-    """The revision in a value; an import raises the store's to the highest."""
+    form: Form[Any] | None = None
+    """How an export has them; None: not at all, they follow from others."""
+    owner: str = ""
+    """A database whose record each belongs to, under the first part of its key. An export leaves
+    out what belongs to none: it is being erased."""
+
+    @property
+    def file(self) -> str:
+        """Its file in an export."""
+        return f"{self.database}.jsonl"
 
 
 KEPT: tuple[Records, ...] = (
+    Records(ITEMS, items.index_entries, (EXPIRY,), form=item_lines.ITEM),
     Records(
-        ITEMS,
-        items.index_entries,
-        (EXPIRY,),
-        write=lines.write_item,
-        withhold=lines.withhold_item,
-        read=lines.read_item,
-        revision_of=lines.item_revision,
+        SESSIONS,
+        sessions.index_entries,
+        (SESSION_ORDER, SESSION_DUE),
+        form=session_lines.SESSION,
     ),
-    Records(SESSIONS, sessions.index_entries, (SESSION_ORDER, SESSION_DUE)),
-    Records(EVENTS, events.index_entries, (EVENT_ENDS,)),
-    Records(EVENT_LOGS),
-    Records(CHECKPOINTS),
-    Records(CHECKPOINT_ITEMS),
-    # What exports have none of: bytes are not in them yet, and records are worth nothing without.
-    Records(ARTIFACTS, is_exported=False),
-    Records(ARTIFACT_NAMES, is_exported=False),
-    Records(ARTIFACT_ORDER, is_exported=False),
-    Records(ARTIFACT_DIGESTS, is_exported=False),
-    Records(ARTIFACT_SCOPES, is_exported=False),
-    Records(CHECKPOINT_ARTIFACTS, is_exported=False),
-    Records(BLOB_REFS, tombs=BLOB_TOMBS, is_exported=False),
-    Records(JOURNAL),
+    Records(EVENTS, events.index_entries, (EVENT_ENDS,), form=event_lines.EVENTS),
+    Records(EVENT_LOGS, form=event_lines.LOG),
+    Records(CHECKPOINTS, form=session_lines.CHECKPOINT, owner=SESSIONS),
+    Records(CHECKPOINT_ITEMS, form=item_lines.CHECKPOINT_ITEM, owner=SESSIONS),
+    Records(ARTIFACTS, form=artifact_lines.ARTIFACT),
+    Records(ARTIFACT_NAMES, form=artifact_lines.ARTIFACT_NAME),
+    Records(ARTIFACT_ORDER),
+    Records(ARTIFACT_DIGESTS),
+    Records(ARTIFACT_SCOPES, form=artifact_lines.ARTIFACT_SCOPE),
+    Records(CHECKPOINT_ARTIFACTS, form=artifact_lines.CHECKPOINT_ARTIFACT, owner=SESSIONS),
+    Records(BLOB_REFS, tombs=BLOB_TOMBS),
+    Records(JOURNAL, form=journal_lines.CALL),
     Records(JOURNALS),
-    Records(SCHEMAS),
+    Records(SCHEMAS, form=schema_lines.SCHEMA),
+)
+EXPORTED: tuple[tuple[Records, Form[Any]], ...] = tuple(
+    (records, records.form) for records in KEPT if records.form is not None
 )
 CLEARED: tuple[str, ...] = (CHANGES, REQUESTS, MIGRATIONS, STAGED)
 OWN: tuple[str, ...] = (

@@ -29,8 +29,12 @@ def check_count(count: int) -> None:
         raise limit_exceeded("events", count, EVENTS_BATCH_MAX)
 
 
-def check_events(events: Sequence[NewEvent]) -> None:
+def check_events(events: Sequence[NewEvent], *, data_bytes_max: int = EVENT_DATA_BYTES_MAX) -> None:
     """Refuse events of which one is unfit; it is named.
+
+    Args:
+        events: In order.
+        data_bytes_max: How long what one of them tells may be.
 
     Raises:
         ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
@@ -41,7 +45,7 @@ def check_events(events: Sequence[NewEvent]) -> None:
         if event.type not in known:
             _check_type(event.type, f"events[{number}].type")
             known.add(event.type)
-        _check_data(event.json, number)
+        _check_data(event.json, number, data_bytes_max)
         if event.correlation_id:
             _check_text(event.correlation_id, f"events[{number}].correlation_id")
         if event.source:
@@ -62,9 +66,9 @@ def _check_type(event_type: str, field: str) -> None:
         raise field_invalid(field, f"must not be {event_type}, which the process itself tells of")
 
 
-def _check_data(json: str, number: int) -> None:
-    if len(json) * 4 > EVENT_DATA_BYTES_MAX:  # a character has four bytes at most
-        _check_length(json, f"events[{number}].json", EVENT_DATA_BYTES_MAX)
+def _check_data(json: str, number: int, bytes_max: int) -> None:
+    if len(json) * 4 > bytes_max:  # a character has four bytes at most
+        _check_length(json, f"events[{number}].json", bytes_max)
     try:
         _decode(json)
     except msgspec.DecodeError as error:

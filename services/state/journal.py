@@ -48,7 +48,7 @@ class Journals:
             ServiceError: REVISION_MISMATCH where calls before these are missing, or others stand in
                 their place; FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
         """
-        _check_session(tenant, session)
+        check_session(tenant, session)
         _check_entries(entries)
         rows = [(layout.entry_key(tenant, session, each.sequence), each) for each in entries]
         packed = [(place, layout.pack_entry(each)) for place, each in rows]
@@ -66,7 +66,7 @@ class Journals:
                     raise _conflict(session, journal.count + 1)
             if new:
                 step.take_revision(tenant)
-                journal = _grown(journal, new)
+                journal = grown(journal, new)
                 place = layout.journal_key(tenant, session)
                 step.txn.put(JOURNALS, place, layout.pack_journal(journal))
             return journal
@@ -75,13 +75,13 @@ class Journals:
 
     async def get(self, tenant: str, session: str) -> Journal:
         """What is known of a journal; an empty one where nobody wrote to it."""
-        _check_session(tenant, session)
+        check_session(tenant, session)
         with self._keeper.engine.read() as view:
             return journal_of(view, tenant, session)
 
     async def read(self, tenant: str, session: str, first: int, last: int) -> list[Entry]:
         """Calls from one on, as many as a message holds; none behind `last`."""
-        _check_session(tenant, session)
+        check_session(tenant, session)
         entries: list[Entry] = []
         size = 0
         start = layout.entry_key(tenant, session, first)
@@ -113,7 +113,7 @@ class Journals:
 
     async def delete(self, tenant: str, session: str) -> int:
         """Erase a journal; how many calls it had. From the end on, so that it never has a gap."""
-        _check_session(tenant, session)
+        check_session(tenant, session)
         deleted = 0
         while removed := await self._keeper.step(
             lambda step: _shorten(step, tenant, session, self._slice_size)
@@ -138,7 +138,8 @@ def journal_of(view: View, tenant: str, session: str) -> Journal:
     return Journal(session) if stored is None else layout.unpack_journal(stored)
 
 
-def _grown(journal: Journal, new: Sequence[Entry]) -> Journal:
+def grown(journal: Journal, new: Sequence[Entry]) -> Journal:
+    """A journal with more calls."""
     first = new[0]
     return Journal(
         session=journal.session,
@@ -181,7 +182,12 @@ def _erase(step: Step, database: str, tenant: str, limit: int) -> bool:
     return len(doomed) == limit
 
 
-def _check_session(tenant: str, session: str) -> None:
+def check_session(tenant: str, session: str) -> None:
+    """Refuse a session that no journal can be of.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID.
+    """
     if not session:
         raise required("session_id")
     try:
@@ -204,14 +210,21 @@ def _check_entries(entries: Sequence[Entry]) -> None:
             raise field_invalid(
                 f"entries[{number}].sequence", "must follow the one before, the first from 1"
             )
-        if not entry.method:
-            raise required(f"entries[{number}].method")
-        _check_length(entry.method, f"entries[{number}].method", JOURNAL_METHOD_BYTES_MAX)
-        _check_length(
-            entry.correlation_id, f"entries[{number}].correlation_id", EVENT_TEXT_BYTES_MAX
-        )
-        if entry.end_ns < entry.start_ns:
-            raise field_invalid(f"entries[{number}].end_time", "must not be before start_time")
+        check_entry(entry, f"entries[{number}].")
+
+
+def check_entry(entry: Entry, place: str) -> None:
+    """Refuse a call that cannot be kept; `place` stands before the names of fields.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
+    """
+    if not entry.method:
+        raise required(f"{place}method")
+    _check_length(entry.method, f"{place}method", JOURNAL_METHOD_BYTES_MAX)
+    _check_length(entry.correlation_id, f"{place}correlation_id", EVENT_TEXT_BYTES_MAX)
+    if entry.end_ns < entry.start_ns:
+        raise field_invalid(f"{place}end_time", "must not be before start_time")
 
 
 def _check_length(text: str, field: str, bytes_max: int) -> None:

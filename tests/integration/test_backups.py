@@ -96,6 +96,10 @@ def test_export_and_import(deployment, tmp_path):
     for tenant in ("backup-from", "backup-to"):
         deployment.tenant(tenant)
     deployment.cli("state", "set", "one", '{"a": 1}', tenant="backup-from")
+    deployment.cli("session", "create", "--id", "trip", tenant="backup-from")
+    (tmp_path / "bytes").write_bytes(b"bytes of it")
+    stored = deployment.cli("artifact", "put", str(tmp_path / "bytes"), tenant="backup-from")
+    assert stored.returncode == 0, stored.stderr
     files = [tmp_path / name for name in ("first.tar", "second.tar")]
     done = deployment.cli("tenant", "export", "backup-from", str(files[0]))
     assert done.returncode == 0, done.stderr
@@ -105,6 +109,14 @@ def test_export_and_import(deployment, tmp_path):
     made = deployment.cli_json("tenant", "import", "backup-to", str(files[0]))
     assert told["deltas"] == made["deltas"]
     assert deployment.cli_json("state", "get", "one", tenant="backup-to")["value"] == {"a": 1}
+    with Client(deployment.address, deployment.keys["backup-to"]) as client:
+        assert client.get_session("trip").session_id == "trip"
+        (artifact,) = client.list_artifacts()
+        assert artifact.size_bytes == len(b"bytes of it")
+        copy = tmp_path / "copy"
+        got = deployment.cli("artifact", "get", "bytes", "--output", str(copy), tenant="backup-to")
+        assert got.returncode == 0, got.stderr
+        assert copy.read_bytes() == b"bytes of it"
     refused = deployment.cli("tenant", "import", "backup-to", str(files[0]))
     assert refused.returncode == 8
     stranger = deployment.cli("tenant", "export", "backup-from", "-", tenant="backup-to")

@@ -24,10 +24,11 @@ def export(
     file: FileArgument,
     *,
     include_sensitive: Annotated[
-        bool, typer.Option("--include-sensitive", help="Write values marked as sensitive too.")
+        bool,
+        typer.Option("--include-sensitive", help="Write what is marked, or looks, secret too."),
     ] = False,
 ) -> None:
-    """Write a tenant's state to a file: JSON lines in a tar. It is in clear: keep it safe."""
+    """Write a tenant's state to a file: a tar of JSON lines and bytes. Keep it safe."""
     size = 0
     with connect(context, tenant_id) as client:
         pieces = client.export_tenant(include_sensitive=include_sensitive)

@@ -7,15 +7,15 @@ One that an earlier backup has is not read again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 
 from services.common.store import View
 from services.state.backup.chunks import CHUNK_BYTES
 from services.state.backup.folder import CHUNKS, BackupFolder
 from services.state.backup.model import BlobRef, ChunkRef, TenantPart, corrupt
 from services.state.backup.restoring import read_file
-from services.state.blob_format import BlobKey, Damaged
+from services.state.blob_format import BlobKey, BlobReader, Damaged
 from services.state.blobs import Blobs, Pins
 from services.state.blobs import corrupt as blob_corrupt
 from services.state.layout import BLOB_REFS, tenant_prefix
@@ -47,15 +47,25 @@ class BlobCare:
             ServiceError: ARTIFACT_CORRUPT, STORAGE_FULL.
         """
         refs: list[ChunkRef] = []
-        try:
-            with closing(self._blobs.open(tenant, digest)) as reader:
-                for begin in range(0, reader.size_bytes, CHUNK_BYTES):
-                    refs.append(write(reader.read(begin, CHUNK_BYTES)))  # noqa: PERF401
-        except FileNotFoundError:
-            raise blob_corrupt(digest, "they are missing") from None
-        except Damaged as error:
-            raise blob_corrupt(digest, str(error)) from None
+        with self.reading(BlobKey(tenant, digest)) as reader:
+            for begin in range(0, reader.size_bytes, CHUNK_BYTES):
+                refs.append(write(reader.read(begin, CHUNK_BYTES)))  # noqa: PERF401
         return BlobRef(digest.hex(), sum(ref.plain_bytes for ref in refs), refs)
+
+    @contextmanager
+    def reading(self, key: BlobKey) -> Iterator[BlobReader]:
+        """A blob to be read. In a thread.
+
+        Raises:
+            ServiceError: ARTIFACT_CORRUPT, also where that is found within.
+        """
+        try:
+            with closing(self._blobs.open(*key)) as reader:
+                yield reader
+        except FileNotFoundError:
+            raise blob_corrupt(key.digest, "they are missing") from None
+        except Damaged as error:
+            raise blob_corrupt(key.digest, str(error)) from None
 
     async def put_back(self, folder: BackupFolder, part: TenantPart, key: bytes | None) -> None:
         """Put all of a part's blobs in place that are not there, or damaged; hold them before.

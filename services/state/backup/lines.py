@@ -1,186 +1,219 @@
 """Records as lines of JSON, for exports in an open form, and back.
 
-A line has all that a record has, so that what is read from it is the record, byte for byte. Where
-nobody has said how an area's records look, a line has key and value in base64.
+A line has all that a record has, so that what is read from it is the record, byte for byte. Each
+area says in a module of its own (`item_lines` and so on) how its lines look; what they share is
+here. What comes in is checked as a write is checked.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from services.common.redaction import redact, redact_json, redact_text
-from services.common.scopes import parse_scope
-from services.state import rules
-from services.state.layout import items as layout
-from services.state.model import Encoding, Item, Value
+from services.common.errors import ServiceError
+from services.common.limits import VALUE_DEPTH_MAX
+from services.common.redaction import redact, redact_text
 
 Record = tuple[bytes, bytes]
 """Key without the tenant, and value."""
 
-S = TypeVar("S")
+S = TypeVar("S", bound=msgspec.Struct)
 
-_REVISION_MAX = 2**63 - 1
+REVISION_MAX = 2**42
+"""No store comes so far by itself, and events have room for numbers behind it."""
+_NUMBER_MAX = 2**53
+_TIME_MAX = 2**63 - 2
+_VALUES = (
+    f"must hold truth values, finite numbers, texts, bytes, lists and maps, {VALUE_DEPTH_MAX} "
+    "levels deep at most"
+)
+_NAMED = re.compile(r"(?: - at `\$\.?|field `)([^`]+)`")
+
+Time = Annotated[int, msgspec.Meta(ge=0, le=_TIME_MAX)]
+"""Nanoseconds since 1970."""
+Revision = Annotated[int, msgspec.Meta(ge=1, le=REVISION_MAX)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=_NUMBER_MAX)]
+"""A count, or a number of its own."""
 
 
 class UnfitError(ValueError):
     """A line is no record; the text says why."""
 
-
-class _Raw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    key: bytes
-    value: bytes
-
-
-class _Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    scope: str
-    key: str
-    revision: int
-    create_time_ns: int
-    update_time_ns: int
-    expire_time_ns: int | None = None
-    json: str | None = None
-    text: str | None = None
-    raw: bytes | None = None
-    sensitive: bool = False
-    withheld: bool = False
+    def __init__(self, why: str, field: str = "", *, number: int = 0, file: str = "") -> None:
+        """Why, and which field; `number` and `file`: of the line, where it is not this one."""
+        super().__init__(why)
+        self.field = field
+        self.number = number
+        self.file = file
 
 
-def write_raw(own: bytes, stored: bytes) -> bytes:
-    """Key and value in base64."""
-    return msgspec.json.encode(_Raw(own, stored))
+@dataclass(frozen=True, slots=True)
+class Form(Generic[S]):
+    """How the records of a database look as lines."""
+
+    line: type[S]
+    tell: Callable[[bytes, bytes], S]
+    """Key without the tenant and value → a line that has all of it."""
+    keep: Callable[[S], Record]
+    """A line → the record, checked."""
+    withhold: Callable[[S], S | None]
+    """The line that an export has unless all is asked for; None: the same."""
+    group: Callable[[S], str] | None = None
+    """Which records are worth nothing without each other. Where a line of them was withheld, an
+    import leaves all of them out; None: each stands for itself."""
+
+    def write(self, line: S, *, in_clear: bool) -> bytes:
+        """A line as an export has it."""
+        told = None if in_clear else self.withhold(line)
+        return msgspec.json.encode(line if told is None else told)
+
+    def read(self, line: bytes) -> S:
+        """From what `write` wrote; what it says is not checked yet.
+
+        Raises:
+            UnfitError: it is something else.
+        """
+        try:
+            return msgspec.json.decode(line, type=self.line)
+        except (ValueError, RecursionError) as error:
+            raise _unread(error) from None
+
+    def record(self, line: S) -> Record:
+        """A line's record, checked.
+
+        Raises:
+            UnfitError: a key, an id, a value, a state or a time breaks a rule or a limit.
+        """
+        try:
+            return self.keep(line)
+        except UnfitError:
+            raise
+        except ServiceError as error:
+            why = error.message.rstrip(".")
+            raise UnfitError(f"is unfit: {why}", error.metadata.get("field", "")) from None
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise UnfitError(f"cannot be kept: {error}") from None
 
 
-def read_raw(line: bytes) -> Record:
-    """From what `write_raw` wrote.
-
-    Raises:
-        UnfitError: it is something else.
-    """
-    found = _decode(line, _Raw)
-    if len(found.key) > layout.KEY_BYTES_MAX:
-        raise UnfitError(f"has a key of {len(found.key)} bytes")
-    return found.key, found.value
+def is_withheld(line: msgspec.Struct) -> bool:
+    """Whether an export has left out of a line what its record cannot be made without."""
+    return bool(getattr(line, "withheld", False))
 
 
-def write_item(own: bytes, stored: bytes) -> bytes:
-    """An item with its scope, times and revision, in clear."""
-    item = _unpacked(own, stored)
-    return msgspec.json.encode(_line(own, item, item.value))
+def revision_of(line: msgspec.Struct) -> int:
+    """The revision that a line names; an import raises the store's to the highest."""
+    revision: int = getattr(line, "revision", 0)
+    return revision
 
 
-def withhold_item(own: bytes, stored: bytes) -> bytes | None:
-    """The line of an item of which not all may be told; None for any other.
-
-    A value that is marked as sensitive is left out; from another one what looks like a credential
-    is taken. Either way an import passes it over.
-    """
-    item = _unpacked(own, stored)
-    assert item.value is not None, "an item is stored with its value"
-    told = None if item.value.is_sensitive else _redacted(item.value)
-    if told is item.value:
-        return None
-    line = _line(own, item, told)
-    return msgspec.json.encode(
-        msgspec.structs.replace(line, sensitive=item.value.is_sensitive, withheld=True)
-    )
-
-
-def _unpacked(own: bytes, stored: bytes) -> Item:
-    return layout.unpack_item(own.decode().partition("\0")[2], stored)
-
-
-def _line(own: bytes, item: Item, value: Value | None) -> _Item:
-    line = _Item(
-        scope=own.decode().partition("\0")[0],
-        key=item.key,
-        revision=item.revision,
-        create_time_ns=item.create_time_ns,
-        update_time_ns=item.update_time_ns,
-        expire_time_ns=item.expire_time_ns,
-    )
-    if value is None:
-        return line
-    kind, content = value.encoding, value.content
-    return msgspec.structs.replace(
-        line,
-        json=content.decode() if kind is Encoding.JSON else None,
-        text=content.decode() if kind is Encoding.TEXT else None,
-        raw=content if kind is Encoding.RAW else None,
-        sensitive=value.is_sensitive,
-    )
-
-
-def _redacted(value: Value) -> Value:
-    """The same value where there is nothing in it that looks like a credential."""
-    if value.encoding is Encoding.RAW:
-        clean = redact(value.content)
-        return value if clean is value.content else msgspec.structs.replace(value, content=clean)
-    text = value.content.decode()
-    told = redact_json(text) if value.encoding is Encoding.JSON else redact_text(text)
-    return value if told is text else msgspec.structs.replace(value, content=told.encode())
-
-
-def withhold_none(own: bytes, stored: bytes) -> bytes | None:
-    """Nothing of these records is marked."""
-    del own, stored
-    return None
-
-
-def read_item(line: bytes) -> Record | None:
-    """From what `write_item` wrote, checked as a write is; None where the value was withheld.
+def check(holds: object, field: str, rule: str) -> None:
+    """Refuse a line whose field breaks a rule.
 
     Raises:
-        UnfitError: it is something else.
-        ServiceError: a key, scope or value breaks a rule or a limit.
+        UnfitError: `holds` is not true.
     """
-    found = _decode(line, _Item)
-    if found.withheld:
-        return None
-    if str(parse_scope(found.scope)) != found.scope:
-        raise UnfitError(f"has scope {found.scope!r}, which is not as scopes are written")
-    if rules.normal_key(found.key) != found.key:
-        raise UnfitError("has a key that is not in normal form (NFC)")
-    value = _value(found)
-    rules.check_value(value)
-    times = (found.create_time_ns, found.update_time_ns, found.expire_time_ns or 0)
-    if not 0 < found.revision <= _REVISION_MAX or not all(0 <= t < _REVISION_MAX for t in times):
-        raise UnfitError("has a revision or a time out of range")
-    item = Item(
-        key=found.key,
-        value=value,
-        revision=found.revision,
-        create_time_ns=found.create_time_ns,
-        update_time_ns=found.update_time_ns,
-        expire_time_ns=found.expire_time_ns,
-    )
-    return f"{found.scope}\0{found.key}".encode(), layout.pack_item(item)
+    if not holds:
+        raise UnfitError(rule, field)
 
 
-def item_revision(stored: bytes) -> int:
-    """The revision that an item has."""
-    return layout.unpack_item("", stored, values=False).revision
+class Metadata(msgspec.Struct, frozen=True):
+    """A map as a line has it: as JSON where JSON can hold it, as MessagePack where not."""
+
+    metadata: dict[str, Any] | None
+    metadata_msgpack: bytes | None
 
 
-def _value(found: _Item) -> Value:
-    given = [each for each in (found.json, found.text, found.raw) if each is not None]
-    if len(given) != 1:
-        raise UnfitError("must have one of json, text and raw")
-    if found.raw is not None:
-        return Value(Encoding.RAW, found.raw, found.sensitive)
-    if found.text is not None:
-        return Value(Encoding.TEXT, found.text.encode(), found.sensitive)
-    assert found.json is not None
+def tell_metadata(metadata: dict[str, Any]) -> Metadata:
+    """A map for a line."""
+    packed = msgspec.msgpack.encode(metadata)
     try:
-        msgspec.json.decode(found.json)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UnfitError(f"has a json that is none: {error}") from None
-    return Value(Encoding.JSON, found.json.encode(), found.sensitive)
+        back = msgspec.msgpack.encode(msgspec.json.decode(msgspec.json.encode(metadata)))
+    except (TypeError, ValueError):
+        back = b""
+    return Metadata(metadata, None) if back == packed else Metadata(None, packed)
 
 
-def _decode(line: bytes, kind: type[S]) -> S:
+def keep_metadata(told: dict[str, Any] | None, packed: bytes | None) -> dict[str, Any]:
+    """A map from a line.
+
+    Raises:
+        UnfitError: it is given twice, or is none.
+    """
+    check(told is None or packed is None, "metadata", "must be given once")
+    if packed is None:
+        found = told or {}
+        check(all(_is_value(each, 1) for each in found.values()), "metadata", _VALUES)
+        return found
     try:
-        return msgspec.json.decode(line, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise UnfitError(f"cannot be read: {error}") from None
+        found = msgspec.msgpack.decode(packed, type=dict[str, Any])
+    except (ValueError, RecursionError) as error:
+        raise UnfitError(f"must be a map in MessagePack: {error}", "metadata_msgpack") from None
+    check(msgspec.msgpack.encode(found) == packed, "metadata_msgpack", "must be in its usual form")
+    check(all(_is_value(each, 1) for each in found.values()), "metadata_msgpack", _VALUES)
+    return found
+
+
+def _is_value(value: Any, depth: int) -> bool:
+    """Whether it can be told to callers again, as what comes from them can."""
+    match value:
+        case int() if not isinstance(value, bool):
+            return -(2**63) <= value < 2**63
+        case float():
+            return math.isfinite(value)
+        case list():
+            inner = value
+        case dict():
+            inner = list(value.values())
+            if not all(isinstance(key, str) for key in value):
+                return False
+        case _:
+            return value is None or isinstance(value, bool | str | bytes)
+    fits = depth < VALUE_DEPTH_MAX or not inner
+    return fits and all(_is_value(each, depth + 1) for each in inner)
+
+
+def redacted(line: S, *texts: str, maps_bytes_max: int = 0) -> S | None:
+    """A line without what looks like a credential; None where it has none.
+
+    Args:
+        line: The line.
+        texts: Fields with what a caller wrote in his own words.
+        maps_bytes_max: How many bytes its metadata may have; 0: it has none.
+    """
+    changed: dict[str, Any] = {}
+    for name in texts:
+        text = getattr(line, name)
+        clean = tuple(map(_cut_text, text)) if isinstance(text, tuple) else _cut_text(text)
+        if clean != text:
+            changed[name] = clean
+    if maps_bytes_max:
+        changed |= _redacted_metadata(line, maps_bytes_max)
+    return msgspec.structs.replace(line, **changed) if changed else None
+
+
+def _redacted_metadata(line: msgspec.Struct, bytes_max: int) -> dict[str, Any]:
+    told, packed = getattr(line, "metadata"), getattr(line, "metadata_msgpack")  # noqa: B009
+    metadata = keep_metadata(told, packed)
+    clean = redact(metadata)
+    if clean == metadata:
+        return {}
+    if len(msgspec.msgpack.encode(clean)) > bytes_max:  # the marks are longer than what they hide
+        clean = {}
+    found = tell_metadata(clean)
+    return {"metadata": found.metadata, "metadata_msgpack": found.metadata_msgpack}
+
+
+def _cut_text(text: str) -> str:
+    """Without credentials, and no longer than it was: there may be a limit to it."""
+    clean = redact_text(text)
+    return text if clean == text else clean.encode()[: len(text.encode())].decode(errors="ignore")
+
+
+def _unread(error: Exception) -> UnfitError:
+    found = _NAMED.search(str(error))
+    return UnfitError(f"cannot be read: {error}", found[1] if found else "")

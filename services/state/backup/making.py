@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from services.state import areas
 from services.state.backup import chunks
 from services.state.backup.blobs import BlobCare, known_blobs
 from services.state.backup.folder import CHUNKS, BackupFolder
-from services.state.backup.model import ChunkRef, DatabasePart, TenantPart
+from services.state.backup.model import BlobRef, ChunkRef, DatabasePart, TenantPart
 from services.state.blob_format import BlobKey
 from services.state.layout import tenant_prefix
 
@@ -110,24 +110,36 @@ class Maker:
         known = known_blobs(self._folder, before if same_key and not self._full else None)
         refs = []
         for tenant, digest in found:
-            self._check_going()
+            check_going(self._stop)
             ref = known.get(digest.hex())
             refs.append(ref or care.copy(tenant, digest, self._writing(tenant)))
         self._folder.flush_names(part.tenant)
         return msgspec.structs.replace(part, blobs=refs)
 
+    def taken_in(
+        self, part: TenantPart, found: Iterable[tuple[bytes, Iterator[bytes]]]
+    ) -> TenantPart:
+        """The part with blobs that come from elsewhere: digest and bytes.
+
+        Raises:
+            ServiceError: STORAGE_FULL, SERVICE_UNAVAILABLE; what the iterators raise.
+        """
+        write = self._writing(part.tenant)
+        refs = []
+        for digest, pieces in found:
+            parts = [write(piece) for piece in pieces]
+            refs.append(BlobRef(digest.hex(), sum(each.plain_bytes for each in parts), parts))
+        self._folder.flush_names(part.tenant)
+        return msgspec.structs.replace(part, blobs=refs)
+
     def _writing(self, tenant: str) -> Callable[[bytes], ChunkRef]:
         def write(plain: bytes) -> ChunkRef:
-            self._check_going()
+            check_going(self._stop)
             written = self._write(tenant, [plain], 0, self._key)
             self.written_bytes += written.written_bytes
             return written.ref
 
         return write
-
-    def _check_going(self) -> None:
-        if self._stop.is_set():
-            raise ServiceError(Reason.SERVICE_UNAVAILABLE, "The process is stopping.")
 
     def close(self) -> None:
         """End the thread that writes."""
@@ -187,7 +199,16 @@ def rested(
     for number, record in enumerate(records):
         yield record
         if number % _LOOK_EVERY == 0 and time.perf_counter() > until:
-            if stop.is_set():
-                raise ServiceError(Reason.SERVICE_UNAVAILABLE, "The process is stopping.")
+            check_going(stop)
             time.sleep(_REST_S)
             until = time.perf_counter() + _WORK_S
+
+
+def check_going(stop: threading.Event) -> None:
+    """Give up where the process is stopping.
+
+    Raises:
+        ServiceError: SERVICE_UNAVAILABLE.
+    """
+    if stop.is_set():
+        raise ServiceError(Reason.SERVICE_UNAVAILABLE, "The process is stopping.")

@@ -101,7 +101,7 @@ class Backups:
         """Which backups are kept no longer."""
         self.sealing = Sealing(ring)
         self.restorer = Restorer(keeper, folder, self.sealing, care)
-        self._care = care
+        self.blob_care = care
         self._lock = asyncio.Lock()
         self._last_ns = 0
         self.stop = threading.Event()
@@ -294,13 +294,14 @@ class Backups:
     ) -> TenantPart:
         part = maker.tenant(view, tenant, *self.key_for(tenant))
         mine = [key for key in keys if key.tenant == tenant]
-        if self._care is None or not mine:
+        if self.blob_care is None or not mine:
             return part
         before = next((each.part(tenant) for each in self._manifests(tenant)), None)
-        return maker.blobs(part, self._care, before, mine)
+        return maker.blobs(part, self.blob_care, before, mine)
 
-    def _held(self, keys: Sequence[BlobKey]) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self._care is None else self._care.held(keys)
+    def held(self, keys: Sequence[BlobKey]) -> AbstractAsyncContextManager[None]:
+        """While this is open none of the blobs is removed."""
+        return nullcontext() if self.blob_care is None else self.blob_care.held(keys)
 
     def _manifests(self, tenant: str) -> list[Manifest]:
         """Of every backup that has the tenant, the newest first."""
@@ -329,7 +330,7 @@ class Backups:
         with self.keeper.engine.snapshot() as view:
             names = [tenant] if tenant else tenants_of(view)
             keys = keys_in(view, names)
-            async with self._held(keys):
+            async with self.held(keys):
                 plan = _Plan(tenant, backup_id, now_ns, full, names, keys)
                 manifest = await asyncio.to_thread(self._copy, view, plan)
         await asyncio.to_thread(self.folder.put_manifest, manifest)

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.common.errors import Reason, ServiceError
+from services.common.store import is_full, storage_full
 from services.state import areas
-from services.state.areas import Records
-from services.state.backup.exporting import Archive, export_tenant
+from services.state.backup.archive import Archive
+from services.state.backup.blobs import keys_in
+from services.state.backup.exporting import Export, export_tenant
 from services.state.backup.making import Maker
 from services.state.backup.model import FORMAT, Manifest, Restored
 from services.state.backup.service import Backups, new_id
 from services.state.layout import tenant_prefix
 from services.state.step import tenant_restoring
-
-Row = tuple[bytes, bytes]
 
 
 class Transfer:
@@ -46,21 +46,29 @@ class Transfer:
         Args:
             tenant: Which.
             target: The file.
-            in_clear: Write values that are marked as sensitive too.
+            in_clear: Write what is marked as sensitive, and what looks like a credential, too.
 
         Raises:
-            ServiceError: TENANT_RESTORING, STORAGE_FULL, RECORD_CORRUPT.
+            ServiceError: TENANT_RESTORING, STORAGE_FULL, RECORD_CORRUPT, ARTIFACT_CORRUPT.
         """
+        await self._backups.alone(lambda: self._export(tenant, target, in_clear=in_clear))
 
-        async def run() -> None:
-            if tenant in self._keeper.restoring:
-                raise tenant_restoring(tenant)
-            with self._keeper.engine.snapshot() as view:
-                await asyncio.to_thread(
-                    export_tenant, view, tenant, target, self._backups.stop, in_clear=in_clear
-                )
-
-        await self._backups.alone(run)
+    async def _export(self, tenant: str, target: Path, *, in_clear: bool) -> None:
+        if tenant in self._keeper.restoring:
+            raise tenant_restoring(tenant)
+        with self._keeper.engine.snapshot() as view:
+            keys = keys_in(view, [tenant])
+            export = Export(
+                tenant=tenant,
+                in_clear=in_clear,
+                care=self._backups.blob_care,
+                forms={},
+            )
+            async with self._backups.held(keys):
+                try:
+                    await asyncio.to_thread(export_tenant, view, export, target, self._backups.stop)
+                except OSError as error:
+                    raise storage_full() if is_full(error) else error from None
 
     async def import_tenant(
         self, tenant: str, source: Path, *, replace: bool, dry_run: bool
@@ -91,31 +99,30 @@ class Transfer:
 
     async def _import(self, tenant: str, source: Path, *, keep: bool, dry_run: bool) -> Restored:
         restorer, folder = self._backups.restorer, self._backups.folder
-        manifest = await asyncio.to_thread(self._taken_in, tenant, source)
-        (part,) = manifest.tenants
+        named = False
         try:
+            with self.aside() as desk:
+                manifest = await asyncio.to_thread(self._taken_in, tenant, source, desk)
+            (part,) = manifest.tenants
             if dry_run:
                 return await restorer.compare(manifest, [part])
             safety = (await self._backups.make(tenant, full=False)).backup_id if keep else ""
             await asyncio.to_thread(folder.put_manifest, manifest)
-            done = await restorer.restore(manifest, part)
+            named = True
         finally:
-            if dry_run:
+            if not named:
                 await asyncio.to_thread(folder.remove_unnamed)
+        done = await restorer.restore(manifest, part)
         return Restored(manifest.backup_id, [done], safety, await self._revision())
 
-    def _taken_in(self, tenant: str, source: Path) -> Manifest:
+    def _taken_in(self, tenant: str, source: Path, desk: Path) -> Manifest:
         """An archive's records as files of a backup, not named by a manifest yet."""
-        archive = Archive(source)
+        archive = Archive(source, desk)
         maker = Maker(self._backups.folder, stop=self._backups.stop)
-        highest = _Highest()
         try:
-            found = {
-                each.database: highest.of(each, archive.records(each))
-                for each in areas.KEPT
-                if each.is_exported
-            }
+            found = {each.database: archive.records(each) for each in areas.KEPT}
             part = maker.part(tenant, found, *self._backups.key_for(tenant), strip=0)
+            part = maker.taken_in(part, archive.blobs())
         finally:
             maker.close()
             archive.close()
@@ -125,7 +132,7 @@ class Transfer:
             backup_id=new_id(now_ns),
             owner=tenant,
             create_time_ns=now_ns,
-            revision=highest.revision,
+            revision=archive.revision,
             full=False,
             tenants=[part],
             written_bytes=maker.written_bytes,
@@ -139,15 +146,3 @@ class Transfer:
     async def _revision(self) -> int:
         with self._keeper.engine.read() as view:
             return view.revision()
-
-
-class _Highest:
-    """The highest revision that any record has."""
-
-    def __init__(self) -> None:
-        self.revision = 0
-
-    def of(self, records: Records, rows: Iterator[Row]) -> Iterator[Row]:
-        for own, value in rows:
-            self.revision = max(self.revision, records.revision_of(value))
-            yield own, value

@@ -35,6 +35,12 @@ def entries_prefix(tenant: str, session: str) -> bytes:
     return journal_key(tenant, session) + b"\0"
 
 
+def split_entry_key(own: bytes) -> tuple[str, int]:
+    """Session and sequence, from a key in `journal` without its tenant."""
+    head, place = own[: -_U64.size - 1], own[-_U64.size :]
+    return head.decode(), _U64.unpack(place)[0]
+
+
 def journal_key(tenant: str, session: str) -> bytes:
     """Key in `journals`."""
     assert "\0" not in session, "NUL separates the parts of a key"

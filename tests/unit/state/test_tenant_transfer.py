@@ -125,16 +125,16 @@ GOOD = {"scope": "global", "key": "k", "revision": 1, "create_time_ns": 1, "upda
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"json": "{"}, "json that is none"),
-        ({}, "one of json, text and raw"),
-        ({"json": "1", "text": "1"}, "one of json, text and raw"),
+        ({"json": "{"}, "must be JSON"),
+        ({}, "json must be there, or text or raw"),
+        ({"json": "1", "text": "1"}, "one of them only"),
         ({"text": 1}, "text"),
         ({"text": "x", "colour": "red"}, "colour"),
         ({"text": "x", "scope": "nowhere:"}, "scope"),
         ({"text": "x", "key": ""}, "key"),
         ({"text": "x", "key": "a\0b"}, "key"),
-        ({"text": "x", "revision": 0}, "out of range"),
-        ({"text": "x", "expire_time_ns": -1}, "out of range"),
+        ({"text": "x", "revision": 0}, "revision"),
+        ({"text": "x", "expire_time_ns": -1}, "expire_time_ns"),
         ({"text": "x" * (1024**2 + 1)}, "value"),
         ({"raw": "not base64!"}, "raw"),
     ],
@@ -145,7 +145,8 @@ async def test_a_bad_line_is_named(world, changes, why):
     archive = packed({"items.jsonl": good + b"\n" + msgspec.json.encode(GOOD | changes) + b"\n"})
     error = await world.refusal(taken_in(world, "c", archive))
     assert error.reason == Reason.FIELD_INVALID
-    assert error.metadata["field"] == "items.jsonl line 2"
+    assert (error.metadata["file"], error.metadata["line"]) == ("items.jsonl", "2")
+    assert error.metadata["field"].startswith("items.jsonl line 2")
     assert why in error.message
     assert world.state("c")["items"] == {}
 
@@ -165,7 +166,7 @@ def line(**changes):
         ({"items.jsonl": b"nonsense\n"}, "items.jsonl line 1"),
         ({"items.jsonl": b"\xff\n"}, "items.jsonl line 1"),
         ({"items.jsonl": line(), "manifest.json": b"{}"}, "manifest.json"),
-        ({"../etc/passwd": b"x"}, "archive: ../etc/passwd"),
+        ({"../etc/passwd": b"x"}, "archive: '../etc/passwd'"),
         ({"items.jsonl": line(), "manifest.json": NAMED % 9}, "manifest.json"),
         ({"items.jsonl": line(), "manifest.json": NAMED % 1}, "archive: items.jsonl"),
     ],
