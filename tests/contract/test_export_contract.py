@@ -91,7 +91,8 @@ async def test_bytes_are_stored_once_and_go_with_the_last(world):
     digest = blake3(BYTES)
     assert sum(name.startswith("blobs/") for name in unpacked(archive)) == 6
     await world.taken_in("c", archive)
-    blobs = world.artifacts.collector.blobs
+    collector = world.artifacts.collector
+    blobs = collector.blobs
     for name in ("large", "again"):
         blobs.open("c", digest.digest()).close()
         await world.artifacts.delete("c", named(name), all_versions=True)
