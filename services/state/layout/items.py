@@ -18,7 +18,7 @@ stands before the block, and is checked before anything is unpacked.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -213,6 +213,8 @@ PLAIN_BYTES_MAX = _PACKED_FROM_BYTES - 1
 """Content up to this is never packed."""
 HEADER_BYTES = _HEADER.size
 """What comes before the content of a value in `items`."""
+REVISION = slice(1, 9)
+"""Where in it the revision is."""
 CREATE_TIME = slice(9, 17)
 """Where in it the create time is."""
 NEVER_ENDS_AT = 25
@@ -227,23 +229,20 @@ def header_parts(*, revision: int, update_time_ns: int) -> tuple[bytes, bytes]:
     return header[: CREATE_TIME.start], header[CREATE_TIME.stop :]
 
 
-def revision_of(stored: bytes) -> bytes:
-    """The revision in a value in `items`, to be compared with that of another."""
-    return stored[1:9]
-
-
 def ended(stored: bytes, now_ns: int) -> int | None:
     """The expire time of a value in `items` whose time has come."""
     expire_time_ns = ends_ns(stored)
     return expire_time_ns if expire_time_ns <= now_ns else None
 
 
-def restamped(stored: bytes, *, revision: int, now_ns: int) -> bytes:
-    """A value in `items`, written anew at a revision."""
+def restamped(values: Sequence[bytes], *, revision: int, now_ns: int) -> list[bytes]:
+    """Values in `items`, written anew at a revision."""
     head, _ = header_parts(revision=revision, update_time_ns=0)
-    return (
-        stored[:1] + head[1:] + stored[CREATE_TIME] + _MOMENT.pack(now_ns) + stored[NEVER_ENDS_AT:]
-    )
+    join, number, moment = b"".join, head[1:], _MOMENT.pack(now_ns)
+    return [
+        join((stored[:1], number, stored[CREATE_TIME], moment, stored[NEVER_ENDS_AT:]))
+        for stored in values
+    ]
 
 
 def with_content(stored: bytes, content: bytes, *, revision: int, now_ns: int) -> bytes:

@@ -117,15 +117,12 @@ def stage(step: Step, work: Work) -> Migration | None:
         raise tenant_restoring(work.tenant)
     after = bytes.fromhex(migration.cursor)
     part, last = work.selection.read(step.txn, after, STAGED_AT_A_TIME)
-    keys, values = [], []
-    for place, stored in zip(part.keys, part.values, strict=True):
-        if items_layout.ended(stored, step.now_ns) is None:
-            keys.append(place)
-            values.append(_one(work, place, stored))
+    made = _made(work, part, revision=0, now_ns=step.now_ns)
+    ready = _left(part, made)
     failpoints.hit("migrations.in_slice")
     if not migration.dry_run:
-        step.txn.put_slice(STAGED, Slice(keys, values))
-    done = migration.items_done + len(keys)
+        step.txn.put_slice(STAGED, ready)
+    done = migration.items_done + len(ready.keys)
     moved = msgspec.structs.replace(migration, cursor=last.hex(), ready=not last, items_done=done)
     return write_migration(step.txn, work.tenant, moved)
 
@@ -179,59 +176,60 @@ class _Putting:
     def run(self) -> int:
         selection, after, done = self._work.selection, b"", 0
         while True:
-            part, after = selection.read(self._txn, after, ITEMS_AT_A_TIME)
+            before = after
+            part, after = selection.read(self._txn, before, ITEMS_AT_A_TIME)
             if not after:
                 break
             if part.keys:
-                done += self._put(part)
+                done += self._put(part, before)
                 self._work.told(done)
                 failpoints.hit("migrations.in_final")
         self._tell()
         return done
 
-    def _put(self, part: Slice) -> int:
-        made = self._made(part)
+    def _put(self, part: Slice, before: bytes) -> int:
+        if self._migration.staged:
+            made = self._from_staged(part, before)
+        else:
+            made = _made(self._work, part, revision=self._revision, now_ns=self._step.now_ns)
         self._note_scopes(part)
         if made.ended:
-            part, made = self._without_ended(part, made)
-        written = part.with_values(made.values)
+            self._end(part, made)
+        written = _left(part, made)
         self._txn.put_slice(ITEMS, written)
         if self._migration.validation is Validation.STRICT:
             self._compare(written)
         return len(written.keys)
 
-    def _made(self, part: Slice) -> Made:
-        if self._migration.staged:
-            return self._from_staged(part)
-        now_ns = self._step.now_ns
-        try:
-            return self._work.transformer.all_stored(
-                part.values, revision=self._revision, now_ns=now_ns
-            )
-        except UnfitAt as error:
-            raise _invalid(part.keys[error.number], error.unfit) from None
+    def _from_staged(self, part: Slice, before: bytes) -> Made:
+        """What was made ready, where the items are still those of then; the others anew."""
+        begin, limit = self._work.selection.begin, len(part.keys)
+        staged = self._txn.slice(STAGED, begin, limit=limit, after=before)
+        revision, now_ns = self._revision, self._step.now_ns
+        if not _are_ready(staged, part):
+            return self._anew(part, now_ns)
+        return Made(items_layout.restamped(staged.values, revision=revision, now_ns=now_ns), [])
 
-    def _from_staged(self, part: Slice) -> Made:
+    def _anew(self, part: Slice, now_ns: int) -> Made:
+        """Each item for itself."""
         stop = part.keys[-1] + b"\0"
         staged = dict(self._txn.between(STAGED, part.keys[0], stop))
         made = Made([], [])
-        now_ns = self._step.now_ns
         for place, stored in zip(part.keys, part.values, strict=True):
             ready = staged.get(place)
             if items_layout.ended(stored, now_ns) is not None:
                 made.ended.append(len(made.values))
                 made.values.append(b"")
                 continue
-            if ready is None or items_layout.revision_of(ready) != items_layout.revision_of(stored):
+            if ready is None or ready[items_layout.REVISION] != stored[items_layout.REVISION]:
                 ready = _one(self._work, place, stored)
-            made.values.append(
-                items_layout.restamped(ready, revision=self._revision, now_ns=now_ns)
+            made.values.extend(
+                items_layout.restamped([ready], revision=self._revision, now_ns=now_ns)
             )
         return made
 
-    def _without_ended(self, part: Slice, made: Made) -> tuple[Slice, Made]:
+    def _end(self, part: Slice, made: Made) -> None:
         """Items whose time has come go, as a sweep would have them go."""
-        ended = set(made.ended)
         for number in made.ended:
             place, stored = part.keys[number], part.values[number]
             expire_time_ns = items_layout.ended(stored, self._step.now_ns)
@@ -239,9 +237,6 @@ class _Putting:
             self._step.change(ChangeKind.EXPIRE, *items_layout.split_item_key(place))
             self._txn.delete(ITEMS, place)
             self._txn.delete(EXPIRY, items_layout.expiry_key(expire_time_ns, place))
-        left = [number for number in range(len(part.keys)) if number not in ended]
-        values = [made.values[number] for number in left]
-        return Slice([part.keys[number] for number in left], values), Made(values, [])
 
     def _compare(self, written: Slice) -> None:
         for place, value in zip(written.keys, written.values, strict=True):
@@ -293,6 +288,32 @@ async def measure(
         count += len(alive)
         size += sum(map(len, alive))
         await asyncio.sleep(0)
+
+
+def _made(work: Work, part: Slice, *, revision: int, now_ns: int) -> Made:
+    try:
+        return work.transformer.all_stored(part.values, revision=revision, now_ns=now_ns)
+    except UnfitAt as error:
+        raise _invalid(part.keys[error.number], error.unfit) from None
+
+
+def _left(part: Slice, made: Made) -> Slice:
+    """What was made of a slice, without the items whose time has come."""
+    if not made.ended:
+        return part.with_values(made.values)
+    ended = set(made.ended)
+    left = [number for number in range(len(part.keys)) if number not in ended]
+    values = [made.values[number] for number in left]
+    return Slice([part.keys[number] for number in left], values)
+
+
+def _are_ready(staged: Slice, part: Slice) -> bool:
+    """Whether there is a result for each item as it is, and none of them ends."""
+    number, at, never = items_layout.REVISION, items_layout.NEVER_ENDS_AT, items_layout.NEVER_ENDS
+    return staged.keys == part.keys and all(
+        ready[number] == stored[number] and stored[at] == never
+        for ready, stored in zip(staged.values, part.values, strict=True)
+    )
 
 
 def _one(work: Work, place: bytes, stored: bytes) -> bytes:

@@ -93,7 +93,7 @@ class Transformer:
         )
 
     def all_stored(self, values: Sequence[bytes], *, revision: int, now_ns: int) -> Made:
-        """Values in `items` as they will be, at a revision.
+        """Values in `items` as they will be, at a revision; 0: each at its own.
 
         Raises:
             UnfitAt: one of them does not allow it.
@@ -136,12 +136,11 @@ class Transformer:
         contents = list(map(_ENCODER.encode, documents))
         if max(map(len, contents), default=0) > layout.PLAIN_BYTES_MAX:
             return None
+        join, pairs = b"".join, zip(values, contents, strict=True)
+        if not revision:
+            return [join((stored[:begin], content)) for stored, content in pairs]
         head, tail = layout.header_parts(revision=revision, update_time_ns=now_ns)
-        join = b"".join
-        return [
-            join((head, stored[create], tail, content))
-            for stored, content in zip(values, contents, strict=True)
-        ]
+        return [join((head, stored[create], tail, content)) for stored, content in pairs]
 
     def _make(self, stored: bytes, made: Made, *, revision: int, now_ns: int) -> None:
         if layout.ended(stored, now_ns) is not None:
