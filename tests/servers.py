@@ -17,7 +17,7 @@ from services.common.clock import SystemClock
 from services.common.context import METADATA_KEY, CallContext, Seal, current_context
 from services.common.door import Door, SealedContext
 from services.common.relay import CHANNEL_OPTIONS
-from services.common.server import _OPTIONS
+from services.common.server import new_server
 from services.common.telemetry import Counts
 
 KEY = bytes(range(32))
@@ -142,7 +142,7 @@ async def serving(*, identify=None, bodies=None, handlers=(), at_once=256, addre
     """A server with the door in front; gives its address and counts."""
     counts = Counts()
     door = Door(identify or SealedContext(SEAL), counts, calls_at_once=at_once)
-    server = grpc.aio.server(interceptors=(door,), options=_OPTIONS)
+    server = new_server(door)
     if bodies is not None:
         state_pb2_grpc.add_StateServiceServicer_to_server(bodies, server)
         script_pb2_grpc.add_ScriptServiceServicer_to_server(bodies, server)
