@@ -68,7 +68,7 @@ class Folder:
         Raises:
             ServiceError: RECORD_CORRUPT where the file is damaged or gone, STORE_NOT_WRITABLE.
         """
-        self._look()
+        self.look()
         shutil.rmtree(self.path / _ASIDE, ignore_errors=True)
         try:
             env = _open(self.path, sync=sync, databases=databases)
@@ -145,8 +145,12 @@ class Folder:
     def _created(self) -> bool:
         return os.pread(self._lock, len(_CREATED), 0) == _CREATED
 
-    def _look(self) -> None:
-        """Refuse a file that LMDB would choke on; begin again where creation was interrupted."""
+    def look(self) -> None:
+        """Refuse a file that LMDB would choke on; begin again where creation was interrupted.
+
+        Raises:
+            ServiceError: RECORD_CORRUPT, STORE_NOT_WRITABLE.
+        """
         if not self.file.exists():
             if self._created():
                 raise damaged(self.path, "it is missing")

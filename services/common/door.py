@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 
 _UNREAD_S = 30.0
 """How long a caller may leave a stream unread before it loses its place."""
+_SETTLE_S = 0.005
+"""For a moment a call that its caller has cancelled looks as if its messages had ended. An upload
+that was cut off must not be kept for a whole one."""
+
 _SILENT_S = 60.0
 """How long a caller's own stream may be silent before it loses its place."""
 
@@ -140,9 +144,10 @@ class Door(grpc.aio.ServerInterceptor):
             self._guard(context, method)
         return context
 
-    def count_internal(self) -> None:
-        """Remember that a call failed for our own reasons."""
-        self._counts.internal_errors += 1
+    def note(self, error: ServiceError) -> None:
+        """Count a call that failed for our own reasons; remember damage that it met."""
+        self._counts.internal_errors += error.reason == Reason.INTERNAL
+        self._counts.damages.note_error(error)
 
 
 class _Call:
@@ -226,6 +231,7 @@ class _Call:
                 async with asyncio.timeout(_SILENT_S):
                     raw = await anext(messages)
             except StopAsyncIteration:
+                await asyncio.sleep(_SETTLE_S)
                 return
             except TimeoutError:
                 raise ServiceError(
@@ -266,8 +272,7 @@ class _Call:
         if isinstance(error, grpc.aio.AbortError):
             raise error
         known = error if isinstance(error, ServiceError) else self._internal(error)
-        if known.reason == Reason.INTERNAL:
-            self._door.count_internal()
+        self._door.note(known)
         trailers = (to_trailer(known), (REQUEST_ID_KEY, self._request_id))
         await servicer_context.abort(
             status_code(known.reason), short(known.message), trailing_metadata=trailers

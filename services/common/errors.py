@@ -23,6 +23,8 @@ class ServiceError(Exception):
         self.reason = reason
         self.message = message
         self.metadata = {name: str(value) for name, value in metadata.items()}
+        self.is_passed_on = False
+        """Whether another process answered with it."""
 
     def __repr__(self) -> str:
         return f"ServiceError({reason_name(self.reason)}, {self.message!r}, {self.metadata!r})"

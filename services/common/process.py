@@ -59,6 +59,11 @@ class ProcessServicer(process_pb2_grpc.ProcessServiceServicer):
             resident_bytes=_resident_bytes(),
             call_count=self._counts.calls,
             internal_error_count=self._counts.internal_errors,
+            damage_count=len(self._counts.damages),
+            damages=[
+                process_pb2.FoundDamage(name=name, why=why)
+                for name, why in self._counts.damages.told()
+            ],
         )
         status.start_time.FromNanoseconds(self._started_ns)
         return status

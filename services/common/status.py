@@ -93,7 +93,9 @@ def _from_details(message: str, details: bytes) -> ServiceError | None:
     for detail in status.details:
         if detail.Unpack(info) and info.reason in _REASONS.values_by_name:
             reason = cast("Reason", Reason.Value(info.reason))
-            return ServiceError(reason, message, **dict(info.metadata))
+            error = ServiceError(reason, message, **dict(info.metadata))
+            error.is_passed_on = True
+            return error
     return None
 
 

@@ -11,9 +11,10 @@ import json
 import logging
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from services.common.damage import Damages
 from services.common.redaction import redact, redact_text
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -57,8 +58,9 @@ def start_logging(process: str, level: str) -> None:
 
 @dataclass(slots=True)
 class Counts:
-    """Calls since the process started."""
+    """Calls since the process started, and what was found damaged."""
 
     calls: int = 0
     internal_errors: int = 0
     in_flight: int = 0
+    damages: Damages = field(default_factory=Damages)

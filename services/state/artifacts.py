@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 
 from blake3 import blake3
 
+from services.common.damage import Damages, name_of
 from services.common.errors import ServiceError, field_invalid, limit_exceeded
 from services.common.expiry import SLICE
 from services.common.limits import ARTIFACT_BYTES_MAX, ARTIFACT_CHUNK_BYTES_MAX
@@ -41,7 +42,7 @@ from services.state.artifact_step import (
     versions_of,
 )
 from services.state.blob_format import Blob, BlobKey, BlobReader, Damaged
-from services.state.blobs import Blobs, Pins, Upload, corrupt
+from services.state.blobs import UNREADABLE, Blobs, Pins, Upload, corrupt
 from services.state.collector import Collector
 from services.state.layout import ARTIFACT_ORDER
 from services.state.layout import artifacts as layout
@@ -58,8 +59,16 @@ _LOOKED_AT_MAX = 2_000
 class Artifacts:
     """Artifacts of all tenants."""
 
-    def __init__(self, keeper: Keeper, blobs: Blobs, *, slice_size: int = SLICE) -> None:
-        """`slice_size`: keys that one step of a purge removes."""
+    def __init__(
+        self,
+        keeper: Keeper,
+        blobs: Blobs,
+        *,
+        slice_size: int = SLICE,
+        damages: Damages | None = None,
+    ) -> None:
+        """`slice_size`: keys that one step of a purge removes; `damages`: of those it heals."""
+        self._damages = Damages() if damages is None else damages
         self._keeper = keeper
         self._blobs = blobs
         self._pins = Pins()
@@ -248,6 +257,7 @@ class Artifacts:
         try:
             async with self._pins.hold(key):
                 await asyncio.to_thread(upload.publish)
+                self._damages.healed(name_of("artifact", blob.digest.hex()))
                 return await self._keeper.step(operation, grows=True)
         except Exception:  # but not where the process ends: the record may yet be committed
             await self.collector.collect([key])
@@ -286,6 +296,10 @@ class Artifacts:
                 artifact = again
             except Damaged as error:
                 raise corrupt(artifact.digest, str(error)) from None
+            except OSError as error:
+                if error.errno not in UNREADABLE:  # too many open files, say, is no damage
+                    raise
+                raise corrupt(artifact.digest, "they cannot be read") from error
             else:
                 return artifact, opened
 

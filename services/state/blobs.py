@@ -8,6 +8,7 @@ that none is removed while it is being added says `Pins`.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Protocol
 from services.common.errors import Reason, ServiceError
 from services.state.blob_format import Blob, BlobKey, BlobReader, Checksums, Sealing
 from services.state.engines.blobs import FolderBlobs, MemoryBlobs
+
+UNREADABLE = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENOTDIR})
+"""What the system says of a file that is there and cannot be read."""
 
 
 class Upload(Protocol):

@@ -23,6 +23,7 @@ from llmspell.v1 import (
 
 from services.common.clock import Clock, SystemClock
 from services.common.context import Seal, derive_key, read_key
+from services.common.damage import Damages
 from services.common.door import Door, SealedContext
 from services.common.expiry import sweep_forever
 from services.common.paging import PageTokens
@@ -41,6 +42,7 @@ from services.state.blobs import open_blobs
 from services.state.engine import open_engine
 from services.state.event_step import KeptEvents
 from services.state.events import Events
+from services.state.file_care import FileCare
 from services.state.journal import Journals
 from services.state.keyring import Keyring
 from services.state.master_key import MasterKeys, read_master_keys
@@ -88,12 +90,16 @@ async def build(settings: Settings) -> Parts:
     mine = settings.state
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
+    file = FileCare(Path(mine.data), counts.damages)
+    if mine.engine != "memory":
+        await asyncio.to_thread(file.before)
     ring = _keyring(mine, clock)
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     parts = StateParts.over(keeper)
     seal = BlobSeal(keeper.engine, ring, asyncio.get_running_loop())
-    artifacts = Artifacts(keeper, open_blobs(mine.engine, Path(mine.data), sealing=seal))
-    backups = _backups(mine, keeper, ring, artifacts)
+    blobs = open_blobs(mine.engine, Path(mine.data), sealing=seal)
+    artifacts = Artifacts(keeper, blobs, damages=counts.damages)
+    backups = _backups(mine, keeper, ring, artifacts, counts.damages)
     journals = Journals(keeper)
     events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
     sessions = Sessions(keeper, also_erase=(artifacts.delete_scope, journals.delete_scope))
@@ -144,6 +150,7 @@ async def build(settings: Settings) -> Parts:
         reflection=mine.reflection,
         background=(
             *(partial(sweep_forever, each, mine.sweep_interval_s) for each in swept),
+            file.beside,
             artifacts.tidy_up,
             parts.watches.run,
             migrations.run,
@@ -154,12 +161,15 @@ async def build(settings: Settings) -> Parts:
     )
 
 
-def _backups(mine: StateSettings, keeper: Keeper, ring: Keyring, artifacts: Artifacts) -> Backups:
+def _backups(
+    mine: StateSettings, keeper: Keeper, ring: Keyring, artifacts: Artifacts, damages: Damages
+) -> Backups:
     """The folder of backups; tenants whose restore was cut off are refused until it has ended."""
-    folder = BackupFolder(Path(mine.backups) if mine.backups else Path(mine.data) / "backups")
+    place = Path(mine.backups) if mine.backups else Path(mine.data) / "backups"
+    folder = BackupFolder(place, damages)
     retention = Retention(mine.backups_kept, mine.backup_days, mine.backup_bytes)
     collector = artifacts.collector
-    care = BlobCare(collector.blobs, collector.pins)
+    care = BlobCare(collector.blobs, collector.pins, damages)
     backups = Backups(keeper, folder, retention=retention, ring=ring, care=care)
     backups.recover()
     return backups

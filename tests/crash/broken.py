@@ -27,6 +27,7 @@ from services.state.server import build
 from services.state.session_step import SessionStep
 from services.state.sessions import Sessions
 from services.state.step import Keeper
+from tests.crash.broken_files import FILE_FLAWS
 
 
 def answers_early(_: str) -> None:
@@ -228,7 +229,7 @@ FLAWS = {
         stale_session_index,
         sweep_in_two,
     )
-}
+} | FILE_FLAWS
 
 if __name__ == "__main__":
     name, _, value = sys.argv.pop(1).partition("=")

@@ -9,7 +9,15 @@ from llmspell._contract import Call, Page
 from llmspell._filters import to_filter
 from llmspell._values import from_timestamp
 from llmspell.errors import InvalidArgument
-from llmspell.types import ApiKey, Caller, CreatedKey, DeletedTenant, ProcessStatus, Tenant
+from llmspell.types import (
+    ApiKey,
+    Caller,
+    CreatedKey,
+    DeletedTenant,
+    FoundDamage,
+    ProcessStatus,
+    Tenant,
+)
 from llmspell.v1 import process_pb2, vector_admin_pb2
 from llmspell.v1 import tenant_pb2 as pb
 
@@ -149,4 +157,6 @@ def _process(message: process_pb2.ProcessStatus) -> ProcessStatus:
         resident_bytes=message.resident_bytes,
         call_count=message.call_count,
         internal_error_count=message.internal_error_count,
+        damage_count=message.damage_count,
+        damages=tuple(FoundDamage(each.name, each.why) for each in message.damages),
     )

@@ -37,6 +37,7 @@ from llmspell._migration_types import (
     StateSchema,
     Transform,
 )
+from llmspell._process_types import FoundDamage, ProcessStatus
 from llmspell._session_types import (
     RestoredCheckpoint,
     Session,
@@ -103,6 +104,7 @@ __all__ = [
     "Events",
     "FieldType",
     "Filter",
+    "FoundDamage",
     "Hit",
     "Hnsw",
     "IngestResult",
@@ -469,18 +471,3 @@ class Caller:
     tenant_id: str
     """Acted for; empty where an operator named none."""
     permissions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessStatus:
-    """One of the four processes."""
-
-    name: str
-    status: str
-    """`SERVING`, `NOT_SERVING`, `UNREACHABLE` or `UNKNOWN`."""
-    version: str
-    start_time: datetime | None
-    pid: int
-    resident_bytes: int
-    call_count: int
-    internal_error_count: int

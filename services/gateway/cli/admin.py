@@ -219,6 +219,11 @@ def _show_processes(processes: list[ProcessStatus], *, serving: bool, as_json: b
     headings = ["process", "status", "pid", "up", "memory", "version"]
     now = datetime.now(UTC)
     show_table(headings, [_process_row(process, now) for process in processes], numbers=(2, 3, 4))
+    for process in processes:
+        if process.damage_count:
+            show_line(f"{process.name} has found {process.damage_count} damaged:")
+        for damage in process.damages:
+            show_line(f"  {damage.name}: {damage.why}")
 
 
 def _process_row(process: ProcessStatus, now: datetime) -> list[str]:

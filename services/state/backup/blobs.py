@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 
+from services.common.damage import Damages, name_of
 from services.common.store import View
 from services.state.backup.chunks import CHUNK_BYTES
-from services.state.backup.folder import CHUNKS, BackupFolder
+from services.state.backup.folder import BackupFolder
 from services.state.backup.model import BlobRef, ChunkRef, TenantPart, corrupt
 from services.state.backup.restoring import read_file
 from services.state.blob_format import BlobKey, BlobReader, Damaged
@@ -28,7 +29,9 @@ Write = Callable[[bytes], ChunkRef]
 class BlobCare:
     """Blobs of one keeper on their way into backups and back."""
 
-    def __init__(self, blobs: Blobs, pins: Pins) -> None:
+    def __init__(self, blobs: Blobs, pins: Pins, damages: Damages | None = None) -> None:
+        """`damages`: of those that are healed."""
+        self._damages = Damages() if damages is None else damages
         self._blobs = blobs
         self._pins = pins
 
@@ -89,6 +92,7 @@ class BlobCare:
             if upload.finish().digest != digest:
                 raise corrupt(blob.digest, "holds other bytes than its name says")
             upload.publish()
+            self._damages.healed(name_of("artifact", blob.digest))
         finally:
             upload.discard()
 
@@ -97,7 +101,7 @@ class BlobCare:
             with closing(self._blobs.open(tenant, digest)) as reader:
                 for begin in range(0, reader.size_bytes, CHUNK_BYTES):
                     reader.read(begin, CHUNK_BYTES)
-        except (FileNotFoundError, Damaged):
+        except (OSError, Damaged):
             return False
         return True
 
@@ -117,11 +121,11 @@ def keys_of(part: TenantPart) -> list[BlobKey]:
 
 
 def known_blobs(folder: BackupFolder, part: TenantPart | None) -> Mapping[str, BlobRef]:
-    """Digest → a blob of an earlier backup, all of whose files are there."""
+    """Digest → a blob of an earlier backup, none of whose files is known to be damaged."""
     if part is None:
         return {}
     return {
         blob.digest: blob
         for blob in part.blobs
-        if all(folder.file_path(part.tenant, CHUNKS, ref.name).exists() for ref in blob.chunks)
+        if all(folder.seems_sound(part.tenant, ref) for ref in blob.chunks)
     }

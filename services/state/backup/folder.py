@@ -24,28 +24,36 @@ import msgspec
 from blake3 import blake3
 
 from services.common import failpoints
+from services.common.damage import Damages, name_of
 from services.common.errors import Reason, ServiceError
-from services.common.store import is_full, storage_full
-from services.state.backup.model import FORMAT, Listed, Manifest, corrupt, not_found
+from services.common.store import RESERVE_BYTES, is_full, storage_full
+from services.state.backup.model import FORMAT, ChunkRef, Listed, Manifest, corrupt, not_found
 
 _ALL = "all"
 _TENANTS = "tenants"
 _ASIDE = "aside"
 _UNSAFE = re.compile(r"[^a-z0-9_-]")
-_AT_ONCE = 1024**2
+_ROOM_BYTES = 2 * RESERVE_BYTES
+"""Room on the disk that backups leave for the store, which needs some to remove anything."""
 CHUNKS = "chunks"
 
 
 class BackupFolder:
     """Files of backups. One process may hold it; only one caller at a time may change it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, damages: Damages | None = None) -> None:
         """Make the folder where it is missing, and take it.
+
+        Args:
+            root: The folder.
+            damages: Where files that are found damaged are named.
 
         Raises:
             ServiceError: STORE_NOT_WRITABLE, STORE_LOCKED.
         """
         self.root = root
+        self._damages = Damages() if damages is None else damages
+        self._unsound: set[Path] = set()
         self._lock = _take(root)
         shutil.rmtree(root / _ASIDE, ignore_errors=True)
 
@@ -63,6 +71,24 @@ class BackupFolder:
         """Where a chunk or a blob is."""
         return self.root / _TENANTS / _safe(tenant) / kind / name[:2] / name
 
+    def seems_sound(self, tenant: str, ref: ChunkRef) -> bool:
+        """Whether a chunk is there, has its size, and was not found damaged; it is not read."""
+        path = self.file_path(tenant, CHUNKS, ref.name)
+        try:
+            return path not in self._unsound and path.stat().st_size == ref.stored_bytes
+        except OSError:
+            return False
+
+    def found_unsound(self, path: Path, why: str) -> None:
+        """Name a damaged file; the next backup that needs it writes it anew."""
+        self._unsound.add(path)
+        self._damages.note(name_of("backup", self.named(path)), f"It {why}.")
+
+    def found_sound(self, path: Path) -> None:
+        """A file is what it should be, or is no more."""
+        self._unsound.discard(path)
+        self._damages.healed(name_of("backup", self.named(path)))
+
     def named(self, path: Path) -> str:
         """A file as messages name it: without what is above the folder."""
         return str(path.relative_to(self.root))
@@ -74,6 +100,7 @@ class BackupFolder:
             ServiceError: STORAGE_FULL.
             OSError: it cannot be written.
         """
+        self._check_room(len(content))
         aside = self.aside()
         try:
             with aside.open("xb") as file:
@@ -83,9 +110,20 @@ class BackupFolder:
                 os.fsync(file.fileno())
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             aside.replace(path)
+            self.found_sound(path)
         except OSError as error:
             aside.unlink(missing_ok=True)
             raise _refused(error) from error
+
+    def _check_room(self, size: int) -> None:
+        """Refuse to fill the disk to its last byte: the store may be on it.
+
+        Raises:
+            ServiceError: STORAGE_FULL.
+        """
+        disk = os.statvfs(self.root)
+        if disk.f_bavail * disk.f_frsize < _ROOM_BYTES + size:
+            raise storage_full()
 
     def aside(self) -> Path:
         """Where a file is written that has no name yet; what a crash leaves goes at the start."""
@@ -125,19 +163,31 @@ class BackupFolder:
             content = path.read_bytes()
         except FileNotFoundError:
             raise not_found(backup_id) from None
-        return read_manifest(self.named(path), content)
+        except OSError as error:
+            raise corrupt(self.named(path), f"cannot be read: {error.strerror}") from error
+        try:
+            manifest = read_manifest(self.named(path), content)
+            if (manifest.owner, manifest.backup_id) != (owner, backup_id):
+                raise corrupt(self.named(path), "is the manifest of another backup")
+        except ServiceError as error:
+            self._damages.note_error(error)
+            raise
+        self.found_sound(path)
+        return manifest
 
     def listed(self, owner: str) -> list[Listed]:
         """The backups of a tenant, or the operator's; the newest first."""
         found = []
         for path in self._owned(owner).glob("*.json"):
             with suppress(FileNotFoundError):
-                content = path.read_bytes()
                 try:
+                    content = path.read_bytes()
                     manifest = read_manifest(self.named(path), content)
-                except ServiceError:
+                except FileNotFoundError:
+                    continue
+                except (ServiceError, OSError):
                     manifest = None
-                found.append(Listed(path.stem, manifest, len(content)))
+                found.append(Listed(path.stem, manifest, path.stat().st_size))
         return sorted(found, key=lambda each: each.backup_id, reverse=True)
 
     def owners(self) -> list[str]:
@@ -151,6 +201,7 @@ class BackupFolder:
             path.unlink()
         except FileNotFoundError:
             return False
+        self.found_sound(path)
         _flush(path.parent)
         failpoints.hit("backup.manifest_removed")
         return True
@@ -164,6 +215,7 @@ class BackupFolder:
                 if (kind, name) not in named.get(tenant, ()):
                     freed += path.stat().st_size
                     path.unlink()
+                    self.found_sound(path)
                     failpoints.hit("backup.chunk_removed")
             self._forget_empty(tenant)
         return freed

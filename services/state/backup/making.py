@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -167,12 +168,21 @@ class Maker:
         plain = b"".join(pieces)
         name = chunks.name_of(plain, key)
         path = self._folder.file_path(tenant, CHUNKS, name)
-        if not self._full and path.exists():
-            size = path.stat().st_size
+        if not self._full and (size := _size_of_sound(path, name, key)):
             return Written(ChunkRef(name, count, len(plain), size), 0)
         stored = chunks.write_chunk(name, plain, key)
         self._folder.put(path, stored)
         return Written(ChunkRef(name, count, len(plain), len(stored)), len(stored))
+
+
+def _size_of_sound(path: Path, name: str, key: bytes | None) -> int:
+    """How large a chunk's file is; 0 where it is not there or damaged, and so is written anew."""
+    try:
+        stored = path.read_bytes()
+        chunks.read_chunk(name, stored, key)
+    except (OSError, chunks.UnsoundError):
+        return 0
+    return len(stored)
 
 
 def tenants_of(view: View) -> list[str]:

@@ -58,26 +58,23 @@ def read_file(folder: BackupFolder, tenant: str, ref: ChunkRef, key: bytes | Non
     try:
         return _plain(path, ref, key)
     except UnsoundError as error:
+        folder.found_unsound(path, str(error))
         raise corrupt(folder.named(path), str(error)) from None
 
 
 def damages_of(folder: BackupFolder, part: TenantPart, key: bytes | None) -> Iterator[Damage]:
     """Reads every file of a tenant's part, and every record in it."""
-    for database in part.databases:
-        for ref in database.chunks:
-            path = folder.file_path(part.tenant, CHUNKS, ref.name)
-            try:
-                _check(path, ref, key)
-            except UnsoundError as error:
-                yield Damage(folder.named(path), str(error))
-
-    for blob in part.blobs:
-        for ref in blob.chunks:
-            path = folder.file_path(part.tenant, CHUNKS, ref.name)
-            try:
-                _plain(path, ref, key)
-            except UnsoundError as error:
-                yield Damage(folder.named(path), str(error))
+    records = [(ref, _check) for database in part.databases for ref in database.chunks]
+    blobs = [(ref, _plain) for blob in part.blobs for ref in blob.chunks]
+    for ref, read in (*records, *blobs):
+        path = folder.file_path(part.tenant, CHUNKS, ref.name)
+        try:
+            read(path, ref, key)
+        except UnsoundError as error:
+            folder.found_unsound(path, str(error))
+            yield Damage(folder.named(path), str(error))
+        else:
+            folder.found_sound(path)
 
 
 def _check(path: Path, ref: ChunkRef, key: bytes | None) -> None:

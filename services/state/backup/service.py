@@ -327,13 +327,17 @@ class Backups:
             raise tenant_restoring(min(self.keeper.restoring))
         now_ns = self.moment()
         backup_id = new_id(now_ns)
-        with self.keeper.engine.snapshot() as view:
-            names = [tenant] if tenant else tenants_of(view)
-            keys = keys_in(view, names)
-            async with self.held(keys):
-                plan = _Plan(tenant, backup_id, now_ns, full, names, keys)
-                manifest = await asyncio.to_thread(self._copy, view, plan)
-        await asyncio.to_thread(self.folder.put_manifest, manifest)
+        try:
+            with self.keeper.engine.snapshot() as view:
+                names = [tenant] if tenant else tenants_of(view)
+                keys = keys_in(view, names)
+                async with self.held(keys):
+                    plan = _Plan(tenant, backup_id, now_ns, full, names, keys)
+                    manifest = await asyncio.to_thread(self._copy, view, plan)
+            await asyncio.to_thread(self.folder.put_manifest, manifest)
+        except (ServiceError, OSError):  # what it has written is of no backup, and takes room
+            await asyncio.to_thread(self.folder.remove_unnamed)
+            raise
         log.info("backup made", extra={"backup_id": backup_id, "bytes": manifest.stored_bytes()})
         return manifest
 

@@ -32,6 +32,10 @@ async def test_a_process_tells_of_itself():
     assert own.start_time.ToNanoseconds() == clock.now_ns()
     assert (own.call_count, own.internal_error_count) == (5, 2)
     assert own.resident_bytes > 1_000_000
+    counts.damages.note("artifact ab", "Bytes are damaged.")
+    (own,) = await status(ProcessServicer("state", counts, clock))
+    (damage,) = own.damages
+    assert (own.damage_count, damage.name, damage.why) == (1, "artifact ab", "Bytes are damaged.")
 
 
 @pytest.fixture

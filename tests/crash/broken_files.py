@@ -1,0 +1,44 @@
+"""Flaws of what the state process does with files; see `tests.crash.broken`."""
+
+from __future__ import annotations
+
+import lz4.block
+
+from services.state import artifacts
+from services.state.backup import chunks
+from services.state.backup.folder import BackupFolder
+from services.state.blob_format import Checksums
+from services.state.engines.blobs import FolderUpload
+from services.state.file_care import FileCare
+
+
+def half_backups(_: str) -> None:
+    """What a backup that was refused has written stays."""
+    BackupFolder.remove_unnamed = lambda _self: 0
+
+
+def half_uploads(_: str) -> None:
+    """What an upload that was cut off has written stays."""
+    FolderUpload.discard = lambda _self: None
+
+
+def no_look(_: str) -> None:
+    """The data file is used as it is found."""
+    FileCare.before = lambda _self: None
+
+
+def believes_files(_: str) -> None:
+    """Bytes of artifacts and of backups are given out as they are read."""
+    Checksums.open_chunk = lambda _self, _tenant, _context, sealed: sealed[16:]
+    artifacts._read = lambda reader, offset, length, *_, **__: reader.read(offset, length)
+
+    def read_chunk(_name, stored, _key):
+        _, flags, size = chunks._HEADER.unpack_from(stored)
+        body = stored[chunks._HEADER.size : -chunks._DIGEST_BYTES]
+        is_packed = flags & chunks._COMPRESSED
+        return lz4.block.decompress(body, uncompressed_size=size) if is_packed else body
+
+    chunks.read_chunk = read_chunk
+
+
+FILE_FLAWS = {flaw.__name__: flaw for flaw in (believes_files, half_backups, half_uploads, no_look)}
