@@ -90,9 +90,7 @@ async def build(settings: Settings) -> Parts:
     mine = settings.state
     clock, counts = SystemClock(), Counts()
     key = read_key(Path(settings.deployment.context_key_file))
-    file = FileCare(Path(mine.data), counts.damages)
-    if mine.engine != "memory":
-        await asyncio.to_thread(file.before)
+    file = await asyncio.to_thread(_looked_at, mine, counts.damages)
     ring = _keyring(mine, clock)
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     parts = StateParts.over(keeper)
@@ -131,6 +129,9 @@ async def build(settings: Settings) -> Parts:
         process = ProcessServicer("state", counts, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
 
+    who, guard = SealedContext(Seal(key, clock)), backups.check_open
+    door = Door(who, counts, calls_at_once=mine.calls_at_once, guard=guard)
+
     async def close() -> None:
         await migrations.close()
         await backups.close()
@@ -139,12 +140,7 @@ async def build(settings: Settings) -> Parts:
 
     return Parts(
         listen=mine.listen,
-        door=Door(
-            SealedContext(Seal(key, clock)),
-            counts,
-            calls_at_once=mine.calls_at_once,
-            guard=backups.check_open,
-        ),
+        door=door,
         register=register,
         services=SERVICES,
         reflection=mine.reflection,
@@ -159,6 +155,14 @@ async def build(settings: Settings) -> Parts:
         ),
         close=close,
     )
+
+
+def _looked_at(mine: StateSettings, damages: Damages) -> FileCare:
+    """The care of the data file, which has looked at it."""
+    care = FileCare(Path(mine.data), damages)
+    if mine.engine != "memory":
+        care.before()
+    return care
 
 
 def _backups(

@@ -13,9 +13,12 @@ CONTRACTS = tomllib.loads(tree.text("pyproject.toml"))["tool"]["importlinter"]["
 ENGINES = next(one["source_modules"] for one in CONTRACTS if one["id"] == "engines")
 ENGINES_MAY_USE = {
     "clock",
+    "damage",
+    "datafile",
     "errors",
     "expiry",
     "failpoints",
+    "filecheck",
     "lifetime",
     "limits",
     "redaction",
