@@ -6,8 +6,8 @@ The real one is asked the same in tests/integration.
 from google.protobuf import message_factory
 from llmspell.v1 import state_pb2, vector_admin_pb2, vector_pb2
 
-from services.common.context import SYSTEM_TENANT
 from services.common.errors import Reason, ServiceError
+from services.common.scopes import SYSTEM_TENANT
 
 
 class FakeState:

@@ -27,8 +27,6 @@ METADATA_KEY = "llmspell-context-bin"
 TENANT_KEY = "llmspell-tenant"
 REQUEST_ID_KEY = "llmspell-request-id"
 KEY_BYTES = 32
-SYSTEM_TENANT = "_system"
-"""Where the gateway keeps tenants and keys. No tenant id may begin with `_`."""
 
 _TENANT_ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{TENANT_ID_LENGTH_MAX - 1}}}", re.ASCII)
 _TAG_BYTES = 32

@@ -11,6 +11,11 @@ from dataclasses import dataclass
 
 from services.common.errors import Reason, ServiceError
 
+SYSTEM_TENANT = "_system"
+"""Where the gateway keeps tenants and keys. No tenant id may begin with `_`."""
+TENANTS_SCOPE = "custom:tenants"
+"""Where in it the tenants are, under their ids."""
+
 KINDS = ("global", "user", "session", "agent", "tool", "workflow", "hook", "custom")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}", re.ASCII)

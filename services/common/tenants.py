@@ -13,13 +13,13 @@ from llmspell.v1 import state_pb2
 
 from services.common.access import METHODS
 from services.common.clock import Clock
-from services.common.context import SYSTEM_TENANT, CallContext, is_tenant_id
+from services.common.context import CallContext, is_tenant_id
 from services.common.errors import Reason, ServiceError
 from services.common.relay import Relay
+from services.common.scopes import SYSTEM_TENANT, TENANTS_SCOPE
 
 CACHE_S = 1.0
 CACHE_ENTRIES_MAX = 10_000
-TENANTS_SCOPE = "custom:tenants"
 _TIMEOUT_S = 5.0
 
 M = TypeVar("M")

@@ -15,8 +15,8 @@ from llmspell.v1 import state_pb2
 from services.common.clock import Clock
 from services.common.errors import Reason, ServiceError
 from services.common.relay import Relay
+from services.common.scopes import TENANTS_SCOPE
 from services.common.tenants import (
-    TENANTS_SCOPE,
     Remembered,
     SystemItems,
     TenantRecord,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from services.state import session_ends
 from services.state.backup import (
     artifact_lines,
     event_lines,
@@ -86,6 +87,9 @@ class Records:
     """A database that has an entry under the key of a record that is gone; empty: none has."""
     form: Form[Any] | None = None
     """How an export has them; None: not at all, they follow from others."""
+    is_ended: Callable[[bytes | None, bytes | None], bool] | None = None
+    """Value before a restore and after it → whether what others keep of it is to go; None: nobody
+    keeps anything."""
     owner: str = ""
     """A database whose record each belongs to, under the first part of its key. An export leaves
     out what belongs to none: it is being erased."""
@@ -103,6 +107,7 @@ KEPT: tuple[Records, ...] = (
         sessions.index_entries,
         (SESSION_ORDER, SESSION_DUE),
         form=session_lines.SESSION,
+        is_ended=session_ends.is_ended_by_restore,
     ),
     Records(EVENTS, events.index_entries, (EVENT_ENDS,), form=event_lines.EVENTS),
     Records(EVENT_LOGS, form=event_lines.LOG),

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 
 from services.common import limits
 from services.common.expiry import SLICE
-from services.common.store import View
+from services.common.store import Txn, View
 from services.state.layout import SESSION_ENDS
 from services.state.layout import sessions as layout
 from services.state.session_model import End
-from services.state.session_step import ENDS_LINE
+from services.state.session_step import ENDS_LINE, stored_session
 from services.state.step import Keeper, Step
 
 _SECOND_NS = 10**9
@@ -93,6 +93,47 @@ class SessionEnds:
             return entries[-1][0] if len(entries) == _PURGE_SLICE else None
 
         return await self._keeper.step(operation)
+
+
+def is_ended_by_restore(before: bytes | None, after: bytes | None) -> bool:
+    """Whether a session that went on has ended, or is not there, by a restore.
+
+    Args:
+        before: What was stored of it; None where there was none, empty where that was damaged.
+        after: What the backup has of it; None where it has none.
+    """
+    if before is None or (before and layout.unpack_session(before).end_time_ns is not None):
+        return False
+    return after is None or layout.unpack_session(after).end_time_ns is not None
+
+
+def note_end(txn: Txn, session: bytes, end_time_ns: int) -> None:
+    """Leave word of an end that a restore brought; `session` is its key in `sessions`.
+
+    What it had elsewhere is younger than the end that the backup has: the moment is the restore's.
+    """
+    place = layout.end_key(txn.next_revision(), *layout.split_session_key(session))
+    txn.put(SESSION_ENDS, place, layout.pack_end_time(end_time_ns))
+    txn.touched.add(ENDS_LINE)
+
+
+def forget_undone(step: Step, tenant: str, after: bytes) -> bytes | None:
+    """Remove notes of ends of a tenant's sessions that have not ended any more, by a restore.
+
+    Returns:
+        After which note to go on; None once all were looked at.
+    """
+    entries = list(itertools.islice(step.txn.scan(SESSION_ENDS, b"", after=after), _PURGE_SLICE))
+    for place, stored in entries:
+        end = layout.unpack_end(place, stored)
+        if end.tenant == tenant and _is_alive(step.txn, tenant, end.session_id):
+            step.txn.delete(SESSION_ENDS, place)
+    return entries[-1][0] if len(entries) == _PURGE_SLICE else None
+
+
+def _is_alive(view: View, tenant: str, session_id: str) -> bool:
+    session = stored_session(view, tenant, session_id)
+    return session is not None and session.end_time_ns is None
 
 
 def _first(ends: Iterator[End], limit: int) -> Iterator[End]:

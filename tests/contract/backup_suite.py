@@ -8,6 +8,7 @@ import pytest
 
 from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
+from services.common.scopes import SYSTEM_TENANT, TENANTS_SCOPE
 from services.state import areas
 from services.state.backup.folder import BackupFolder
 from services.state.backup.retention import Retention
@@ -17,6 +18,9 @@ from services.state.events import Events
 from services.state.items import Items
 from services.state.layout import EXPIRY, tenant_prefix
 from services.state.model import Encoding, Value, Write
+from services.state.session_ends import SessionEnds
+from services.state.session_model import NewSession, Status
+from services.state.sessions import Sessions
 from services.state.step import Keeper, changes_after, kept_changes
 
 SCOPE = "session:s"
@@ -168,6 +172,66 @@ async def a_backup_of_all_restores_all(world: World) -> None:
     assert len(world.state("c")["items"]) == 1
 
 
+async def listed(world: World, *tenants: str) -> None:
+    """The gateway's list of tenants says that these are there, and no others."""
+    found = await world.items.list(SYSTEM_TENANT, TENANTS_SCOPE, limit=100)
+    for each in found.items:
+        await world.items.delete(SYSTEM_TENANT, TENANTS_SCOPE, each.key)
+    for tenant in tenants:
+        await world.items.set(SYSTEM_TENANT, TENANTS_SCOPE, tenant, Value(Encoding.JSON, b"{}"))
+
+
+async def who_the_tenants_are_is_restored_on_request(world: World) -> None:
+    """Unasked, keys that were revoked since stay so, and deleted tenants stay deleted."""
+    await listed(world, "a", "b")
+    await world.items.set(SYSTEM_TENANT, "custom:keys", "key", Value(Encoding.JSON, b"{}"))
+    for tenant in ("a", "b"):
+        await world.put(tenant, "one")
+    before = [world.state(tenant) for tenant in ("a", "b", SYSTEM_TENANT)]
+    manifest = await world.backups.create("")
+    await world.items.delete(SYSTEM_TENANT, "custom:keys", "key")
+    await listed(world, "a")
+    await world.items.delete("b", SCOPE, "one")
+    for tenant in ("a", "c"):
+        await world.put(tenant, "two")
+    now = [world.state(tenant) for tenant in ("b", "c", SYSTEM_TENANT)]
+    done = await world.backups.restore("", manifest.backup_id, any_tenant=True)
+    assert [each.tenant for each in done.tenants] == ["a"]
+    assert world.state("a") == before[0]
+    assert [world.state(tenant) for tenant in ("b", "c", SYSTEM_TENANT)] == now
+    await world.backups.restore("", manifest.backup_id, any_tenant=True, include_system=True)
+    assert [world.state(tenant) for tenant in ("a", "b", SYSTEM_TENANT)] == before
+
+
+async def ends_follow_a_restore(world: World) -> None:
+    """What a restore ended is told as ended, what it undid no more; another tenant's ends stay."""
+    sessions, ends = Sessions(world.keeper), SessionEnds(world.keeper)
+    for tenant in ("a", "b"):
+        for name in ("ends-later", "ended", "goes-on"):
+            await sessions.create(tenant, NewSession(session_id=name))
+        await sessions.move(tenant, "ended", Status.COMPLETED)
+    manifest = await world.backups.create("a")
+    world.clock.advance(5)
+    for tenant in ("a", "b"):
+        await sessions.move(tenant, "ends-later", Status.COMPLETED)
+        await sessions.create(tenant, NewSession(session_id="begins-later"))
+        await sessions.delete(tenant, "ended")
+        await sessions.create(tenant, NewSession(session_id="ended"))
+    told = await ends.list(0, limit=100)
+    await world.backups.restore("a", manifest.backup_id, any_tenant=False)
+    new = await ends.list(told[-1].revision, limit=100)
+    assert {(end.tenant, end.session_id, end.end_time_ns) for end in new} == {
+        ("a", "begins-later", world.clock.now_ns()),
+        ("a", "ended", world.clock.now_ns()),
+    }
+    now = {(end.tenant, end.session_id) for end in await ends.list(0, limit=100)}
+    assert ("a", "ends-later") not in now
+    assert {("b", "ends-later"), ("b", "ended")} <= now
+    again = await world.backups.restore("a", manifest.backup_id, any_tenant=False)
+    assert await ends.list(new[-1].revision, limit=100) == []
+    assert again.revision > new[-1].revision
+
+
 async def an_empty_tenant_is_backed_up_as_such(world: World) -> None:
     """Its restore empties it."""
     manifest = await world.backups.create("a")
@@ -314,6 +378,8 @@ CLAIMS = (
     a_new_record_changes_few_chunks,
     a_tenant_sees_its_own_backups_only,
     a_backup_of_all_restores_all,
+    who_the_tenants_are_is_restored_on_request,
+    ends_follow_a_restore,
     an_empty_tenant_is_backed_up_as_such,
     who_watched_learns_of_a_restore,
     a_tenant_in_restore_is_refused,

@@ -49,6 +49,11 @@ def test_a_restore_through_the_gateway(clients):
     assert everybodys.backup_id in [each.backup_id for each in operator.list_backups()]
     with pytest.raises(NotFound):
         a.verify_backup(everybodys.backup_id)
+    for include_system in (False, True):
+        told = operator.restore_backup(
+            everybodys.backup_id, dry_run=True, include_system=include_system
+        )
+        assert ("_system" in {each.tenant_id for each in told.deltas}) == include_system
     assert operator.delete_backup(everybodys.backup_id)
 
 

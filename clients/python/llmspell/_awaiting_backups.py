@@ -37,7 +37,12 @@ class AsyncBackupCalls(AsyncCaller):
         return await self._unary(_backup.delete_backup(backup_id))
 
     async def restore_backup(
-        self, backup_id: str, *, dry_run: bool = False, backup_current: bool = True
+        self,
+        backup_id: str,
+        *,
+        dry_run: bool = False,
+        backup_current: bool = True,
+        include_system: bool = False,
     ) -> t.Restored:
         """Make the tenant what it was when the backup was made; its other calls are refused.
 
@@ -45,13 +50,20 @@ class AsyncBackupCalls(AsyncCaller):
             backup_id: Which.
             dry_run: Only tell what would change.
             backup_current: Make a backup of what is there before.
+            include_system: Where all tenants are restored: restore who they are, and their keys,
+                too. A key that was revoked since is good again by it.
 
         Raises:
             NotFound: BACKUP_NOT_FOUND.
             DataLoss: BACKUP_CORRUPT; nothing was changed.
         """
         return await self._unary(
-            _backup.restore_backup(backup_id, dry_run=dry_run, backup_current=backup_current)
+            _backup.restore_backup(
+                backup_id,
+                dry_run=dry_run,
+                backup_current=backup_current,
+                include_system=include_system,
+            )
         )
 
     async def backup_usage(self) -> t.BackupUsage:

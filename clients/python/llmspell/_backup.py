@@ -50,10 +50,15 @@ def delete_backup(backup_id: str) -> Call[bool]:
     return Call(request, lambda answer: answer.deleted_count > 0, BACKUP_TIMEOUT_S)
 
 
-def restore_backup(backup_id: str, *, dry_run: bool, backup_current: bool) -> Call[Restored]:
+def restore_backup(
+    backup_id: str, *, dry_run: bool, backup_current: bool, include_system: bool
+) -> Call[Restored]:
     """Go back to one."""
     request = pb.RestoreBackupRequest(
-        backup_id=backup_id, dry_run=dry_run, skip_safety_backup=not backup_current
+        backup_id=backup_id,
+        dry_run=dry_run,
+        skip_safety_backup=not backup_current,
+        include_system=include_system,
     )
     return Call(
         request,

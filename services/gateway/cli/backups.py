@@ -103,12 +103,24 @@ def restore(
     no_safety_backup: Annotated[
         bool, typer.Option("--no-safety-backup", help="Keep no backup of what is there now.")
     ] = False,
+    include_system: Annotated[
+        bool,
+        typer.Option(
+            "--include-system",
+            help="With all tenants: restore who they are and their keys, revoked ones too.",
+        ),
+    ] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make the tenant what it was when the backup was made; its calls are refused meanwhile."""
     with connect(context, tenant) as client, _working("restoring"):
-        done = client.restore_backup(backup, dry_run=dry_run, backup_current=not no_safety_backup)
+        done = client.restore_backup(
+            backup,
+            dry_run=dry_run,
+            backup_current=not no_safety_backup,
+            include_system=include_system,
+        )
     if as_json:
         show_json(done)
         return

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from services.common import failpoints
 from services.common.errors import Reason, ServiceError
+from services.common.scopes import SYSTEM_TENANT, TENANTS_SCOPE
 from services.common.store import View
 from services.state import areas
 from services.state.backup import restoring
@@ -30,8 +32,9 @@ from services.state.backup.model import (
 )
 from services.state.backup.restoring import Slice, slices_of
 from services.state.backup.sealing import Sealing
-from services.state.layout import RESTORES, backups, tenant_prefix
-from services.state.layout.items import ChangeKind
+from services.state.layout import ITEMS, RESTORES, backups, tenant_prefix
+from services.state.layout.items import ChangeKind, item_key
+from services.state.session_ends import forget_undone
 from services.state.step import Keeper, Step
 
 log = logging.getLogger(__name__)
@@ -127,20 +130,28 @@ class Restorer:
         while (each := await asyncio.to_thread(next, slices, None)) is not None:
             await self._replace_slice(each, prefix, deltas.of(each))
             failpoints.hit("restore.slice_written")
+        await self._forget_undone(part.tenant)
         for database in areas.CLEARED:
             await self._clear(database, prefix)
         return deltas.told()
 
     async def _replace_slice(self, part: Slice, prefix: bytes, delta: Delta) -> None:
         def drop(step: Step) -> bool:
-            return restoring.drop_extra(step.txn.patient(), part, prefix, delta)
+            return restoring.drop_extra(step.txn.patient(), part, prefix, delta, now_ns=step.now_ns)
+
+        def put(step: Step) -> None:
+            restoring.put_rows(step.txn.patient(), part, delta, now_ns=step.now_ns)
 
         while await self._keeper.step(drop):
             pass
         if part.rows:
-            await self._keeper.step(
-                lambda step: restoring.put_rows(step.txn.patient(), part, delta), grows=True
-            )
+            await self._keeper.step(put, grows=True)
+
+    async def _forget_undone(self, tenant: str) -> None:
+        """Nobody may be told any more that a session has ended which goes on."""
+        after: bytes | None = b""
+        while after is not None:
+            after = await self._keeper.step(partial(forget_undone, tenant=tenant, after=after))
 
     async def _clear(self, database: str, prefix: bytes) -> None:
         while await self._keeper.step(lambda step: restoring.clear(step.txn, database, prefix)):
@@ -181,6 +192,17 @@ def parts_of(manifest: Manifest, tenant: str) -> list[TenantPart]:
     if part is None:
         raise not_found(manifest.backup_id)
     return [part]
+
+
+def still_there(view: View, parts: Sequence[TenantPart]) -> list[TenantPart]:
+    """The parts without who the tenants are, and without tenants that were deleted since.
+
+    A store that has no list of tenants, as a new one, has none that was deleted.
+    """
+    there = item_key(SYSTEM_TENANT, TENANTS_SCOPE, "")
+    if next(view.keys(ITEMS, there), None) is None:
+        return [part for part in parts if part.tenant != SYSTEM_TENANT]
+    return [part for part in parts if view.has(ITEMS, there + part.tenant.encode())]
 
 
 def _mark(step: Step, tenant: str, backup_id: str) -> None:

@@ -27,6 +27,7 @@ from services.state.backup.model import (
     corrupt,
 )
 from services.state.layout import tenant_prefix
+from services.state.session_ends import note_end
 
 SLICE_RECORDS = 1000
 SLICE_BYTES = 1024**2
@@ -144,16 +145,18 @@ def compare(view: View, part: Slice, prefix: bytes, delta: Delta) -> None:
         _count(delta, _found(view, part.records.database, key), key, value)
 
 
-def drop_extra(txn: Txn, part: Slice, prefix: bytes, delta: Delta) -> bool:
+def drop_extra(txn: Txn, part: Slice, prefix: bytes, delta: Delta, *, now_ns: int) -> bool:
     """Remove keys that the backup has not, a slice of them; whether there may be more."""
     doomed = list(islice(extra_keys(txn, part, prefix), SLICE_RECORDS))
     for key in doomed:
+        if _ends(part.records, _found(txn, part.records.database, key), None):
+            note_end(txn, key, now_ns)
         _remove(txn, part.records, key)
     delta.removed += len(doomed)
     return len(doomed) == SLICE_RECORDS
 
 
-def put_rows(txn: Txn, part: Slice, delta: Delta) -> None:
+def put_rows(txn: Txn, part: Slice, delta: Delta, *, now_ns: int) -> None:
     """Write what is not as the backup has it. Index entries that are missing come too."""
     for key, value in part.rows:
         stored = _found(txn, part.records.database, key)
@@ -161,6 +164,8 @@ def put_rows(txn: Txn, part: Slice, delta: Delta) -> None:
         if part.records.tombs:
             txn.delete(part.records.tombs, key)
         if stored != value:
+            if _ends(part.records, stored, value):
+                note_end(txn, key, now_ns)
             if stored is not None:
                 _remove(txn, part.records, key)
             txn.put(part.records.database, key, value)
@@ -175,6 +180,10 @@ def clear(txn: Txn, database: str, prefix: bytes) -> bool:
     for key in doomed:
         txn.delete(database, key)
     return len(doomed) == SLICE_RECORDS
+
+
+def _ends(records: Records, before: bytes | None, after: bytes | None) -> bool:
+    return records.is_ended is not None and records.is_ended(before, after)
 
 
 def _remove(txn: Txn, records: Records, key: bytes) -> None:

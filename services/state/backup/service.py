@@ -34,7 +34,7 @@ from services.state.backup.model import (
     check_backup_id,
     not_found,
 )
-from services.state.backup.restorer import Restorer, parts_of
+from services.state.backup.restorer import Restorer, parts_of, still_there
 from services.state.backup.retention import Retention, files_of, outlived
 from services.state.backup.sealing import Sealing
 from services.state.blob_format import BlobKey
@@ -176,6 +176,7 @@ class Backups:
         any_tenant: bool,
         dry_run: bool = False,
         backup_current: bool = True,
+        include_system: bool = False,
     ) -> Restored:
         """Make a tenant, or each that the backup has, what it was then.
 
@@ -188,6 +189,8 @@ class Backups:
             any_tenant: Whether the caller may act for every tenant.
             dry_run: Only tell what would change.
             backup_current: Make a backup before.
+            include_system: With all of the backup, restore who the tenants are, and their keys;
+                otherwise tenants that were deleted since stay so.
 
         Raises:
             ServiceError: BACKUP_NOT_FOUND, BACKUP_CORRUPT, STORAGE_FULL.
@@ -197,6 +200,9 @@ class Backups:
             owner = await self._owner_of(tenant, backup_id, any_tenant=any_tenant)
             manifest = await asyncio.to_thread(self.folder.manifest, owner, backup_id)
             parts = parts_of(manifest, tenant)
+            if not (tenant or include_system):
+                with self.keeper.engine.read() as view:
+                    parts = still_there(view, parts)
             await asyncio.to_thread(self.restorer.check_sound, parts)
             if dry_run:
                 return await self.restorer.compare(manifest, parts)

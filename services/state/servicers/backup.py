@@ -101,6 +101,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
             any_tenant=caller.any_tenant,
             dry_run=request.dry_run,
             backup_current=not request.skip_safety_backup,
+            include_system=request.include_system,
         )
         return _restored(restored)
 

@@ -5,7 +5,6 @@ import pytest
 from services.common.clock import FakeClock
 from services.common.context import (
     KEY_BYTES,
-    SYSTEM_TENANT,
     CallContext,
     Seal,
     derive_key,
@@ -15,6 +14,7 @@ from services.common.context import (
 )
 from services.common.errors import Reason, ServiceError
 from services.common.limits import CONTEXT_DEPTH_MAX
+from services.common.scopes import SYSTEM_TENANT
 
 KEY = bytes(range(KEY_BYTES))
 CALLER = CallContext(

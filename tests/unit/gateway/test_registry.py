@@ -6,8 +6,8 @@ import pytest
 
 from services.common import tenants as tenants_module
 from services.common.clock import FakeClock
-from services.common.context import SYSTEM_TENANT
 from services.common.errors import Reason, ServiceError
+from services.common.scopes import SYSTEM_TENANT
 from services.common.tenants import CACHE_S, TenantRecord
 from services.gateway.registry import KeyRecord, Registry
 from tests.fakes import FakeState

@@ -4,8 +4,9 @@ import pytest
 from llmspell.v1 import state_pb2, tenant_pb2, types_pb2, vector_admin_pb2
 
 from services.common.clock import FakeClock
-from services.common.context import SYSTEM_TENANT, CallContext, set_context
+from services.common.context import CallContext, set_context
 from services.common.errors import Reason, ServiceError
+from services.common.scopes import SYSTEM_TENANT
 from services.gateway.keys import digest_of, read_credential
 from services.gateway.registry import CLAIM_S, Registry
 from services.gateway.servicers.tenant import TenantServicer
