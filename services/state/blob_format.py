@@ -39,6 +39,11 @@ _NUMBER = struct.Struct(">Q")
 _TAG_BYTES = 16
 _PLAIN = b"\x00"
 _LZ4 = b"\x01"
+_SAMPLES = 4
+_SAMPLE_BYTES = 4096
+
+Content = bytes | bytearray | memoryview
+"""Bytes that are not copied without need: a copy of a gigabyte takes as long as its digest."""
 
 
 class BlobKey(NamedTuple):
@@ -59,7 +64,7 @@ class Sealing(Protocol):
     def seal_chunk(self, tenant: str, context: bytes, plain: bytes) -> bytes:
         """What is to be stored; `context` (file id, and number or digest) is bound to it."""
 
-    def open_chunk(self, tenant: str, context: bytes, sealed: bytes) -> bytes:
+    def open_chunk(self, tenant: str, context: bytes, sealed: bytes) -> Content:
         """What was sealed.
 
         Raises:
@@ -74,9 +79,9 @@ class Checksums:
         """See Sealing."""
         return _checksum(tenant, context, plain) + plain
 
-    def open_chunk(self, tenant: str, context: bytes, sealed: bytes) -> bytes:
+    def open_chunk(self, tenant: str, context: bytes, sealed: bytes) -> Content:
         """See Sealing."""
-        plain = sealed[_TAG_BYTES:]
+        plain = memoryview(sealed)[_TAG_BYTES:]
         if sealed[:_TAG_BYTES] != _checksum(tenant, context, plain):
             raise Damaged("a checksum does not hold")
         return plain
@@ -104,6 +109,8 @@ class BlobWriter:
         self._hasher = blake3()
         self._waiting = bytearray()
         self._lengths: list[int] = []
+        self._shrinks = True
+        """Whether the frame before did; the first one is tried."""
         self.size_bytes = 0
         """Of the content, so far."""
         file.write(_MAGIC + self._file_id)
@@ -112,17 +119,24 @@ class BlobWriter:
         """Take the next bytes."""
         self._hasher.update(content)
         self.size_bytes += len(content)
-        self._waiting += content
-        whole = len(self._waiting) // FRAME_BYTES * FRAME_BYTES
-        for start in range(0, whole, FRAME_BYTES):
-            self._write_frame(bytes(self._waiting[start : start + FRAME_BYTES]))
-        del self._waiting[:whole]
+        rest = memoryview(content)
+        if self._waiting:
+            missing = FRAME_BYTES - len(self._waiting)
+            self._waiting += rest[:missing]
+            rest = rest[missing:]
+            if len(self._waiting) == FRAME_BYTES:
+                self._write_frame(self._waiting)
+                self._waiting = bytearray()
+        while len(rest) >= FRAME_BYTES:
+            self._write_frame(rest[:FRAME_BYTES])
+            rest = rest[FRAME_BYTES:]
+        self._waiting += rest
 
     def finish(self) -> Blob:
         """Write what is left, and the footer."""
         if self._waiting:
-            self._write_frame(bytes(self._waiting))
-            self._waiting.clear()
+            self._write_frame(self._waiting)
+            self._waiting = bytearray()
         digest = self._hasher.digest()
         footer = _FOOTER.pack(self.size_bytes, FRAME_BYTES, len(self._lengths))
         footer += b"".join(map(_LENGTH.pack, self._lengths))
@@ -130,12 +144,21 @@ class BlobWriter:
         self._file.write(sealed + _END.pack(len(sealed), _END_MAGIC))
         return Blob(digest, self.size_bytes, self._file.tell())
 
-    def _write_frame(self, content: bytes) -> None:
+    def _write_frame(self, content: Content) -> None:
         context = self._file_id + _NUMBER.pack(len(self._lengths))
-        encoded = _encode(content, pays=self.size_bytes > ARTIFACT_COMPRESS_BYTES_MIN)
-        sealed = self._sealing.seal_chunk(self._tenant, context, encoded)
+        sealed = self._sealing.seal_chunk(self._tenant, context, self._encoded(content))
         self._file.write(sealed)
         self._lengths.append(len(sealed))
+
+    def _encoded(self, content: Content) -> bytes:
+        """With lz4 where that is smaller. Behind a frame that was not, samples are tried first."""
+        pays = self.size_bytes > ARTIFACT_COMPRESS_BYTES_MIN
+        if pays and (self._shrinks or _may_shrink(content)):
+            packed: bytes = lz4.block.compress(content, store_size=False)
+            self._shrinks = len(packed) < len(content)
+            if self._shrinks:
+                return _LZ4 + packed
+        return b"".join((_PLAIN, content))
 
 
 class BlobReader:
@@ -181,9 +204,10 @@ class BlobReader:
         if offset >= end:
             return b""
         first, last = offset // self._frame_bytes, (end - 1) // self._frame_bytes
-        whole = b"".join(map(self._frame, range(first, last + 1)))
-        skipped = first * self._frame_bytes
-        return whole[offset - skipped : end - skipped]
+        frames = [self._frame(number) for number in range(first, last + 1)]
+        frames[-1] = frames[-1][: end - last * self._frame_bytes]
+        frames[0] = frames[0][offset - first * self._frame_bytes :]
+        return b"".join(frames)
 
     def verify(self) -> None:
         """Read all of it.
@@ -197,7 +221,7 @@ class BlobReader:
         if hasher.digest() != self.digest:
             raise Damaged("its digest is another")
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[Content]:
         """The content from its beginning, a frame at a time."""
         return map(self._frame, range(len(self._starts) - 1))
 
@@ -205,7 +229,7 @@ class BlobReader:
         """Let go of the file. Safe to call twice."""
         self._file.close()
 
-    def _frame(self, number: int) -> bytes:
+    def _frame(self, number: int) -> Content:
         start, end = self._starts[number : number + 2]
         context = self._file_id + _NUMBER.pack(number)
         encoded = self._sealing.open_chunk(self._tenant, context, self._pick(start, end - start))
@@ -220,28 +244,32 @@ class BlobReader:
         return found
 
 
-def _checksum(tenant: str, context: bytes, plain: bytes) -> bytes:
+def _checksum(tenant: str, context: bytes, plain: Content) -> bytes:
     hasher = blake3(f"{tenant}\0".encode() + context)
     hasher.update(plain)
     return hasher.digest(length=_TAG_BYTES)
 
 
-def _encode(content: bytes, *, pays: bool) -> bytes:
-    """With lz4 where that is smaller."""
-    if pays:
-        packed: bytes = lz4.block.compress(content, store_size=False)
-        if len(packed) < len(content):
-            return _LZ4 + packed
-    return _PLAIN + content
+def _may_shrink(content: Content) -> bool:
+    """Whether a sample does; of what has no room for samples nothing is known."""
+    step = len(content) // _SAMPLES
+    if step < _SAMPLE_BYTES:
+        return True
+    view = memoryview(content)
+    samples = (view[number * step :][:_SAMPLE_BYTES] for number in range(_SAMPLES))
+    return any(
+        len(lz4.block.compress(sample, store_size=False)) < _SAMPLE_BYTES for sample in samples
+    )
 
 
-def _decode(encoded: bytes, size: int) -> bytes:
-    content = encoded[1:]
-    if encoded[:1] == _LZ4:
+def _decode(encoded: Content, size: int) -> Content:
+    codec, content = encoded[:1], memoryview(encoded)[1:]
+    unpacked: Content = content
+    if codec == _LZ4:
         try:
-            content = lz4.block.decompress(content, uncompressed_size=size)
+            unpacked = lz4.block.decompress(content, uncompressed_size=size)
         except lz4.block.LZ4BlockError:
             raise Damaged("a part cannot be unpacked") from None
-    if len(content) != size:
+    if len(unpacked) != size:
         raise Damaged("a part has another length")
-    return content
+    return unpacked

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from services.common.errors import ServiceError
-from services.state.blob_format import Checksums, Damaged
+from services.state.blob_format import Checksums, Content, Damaged
 from services.state.engine import Engine
 from services.state.file_key import FileKey
 from services.state.keyring import Keyring
@@ -34,12 +34,12 @@ class BlobSeal:
         key = self._key(tenant) or self._made(tenant)
         return key.seal_chunk(context, plain)
 
-    def open_chunk(self, tenant: str, context: bytes, sealed: bytes) -> bytes:
+    def open_chunk(self, tenant: str, context: bytes, sealed: bytes) -> Content:
         """See Sealing."""
         key = self._key(tenant)
         if key is not None:
             try:
-                return key.open_chunk(context, sealed)
+                return key.open_chunk(context, memoryview(sealed))
             except ServiceError:  # of before encryption, or damaged: the checksum tells
                 pass
         try:

@@ -25,6 +25,9 @@ UNREADABLE = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR, errn
 class Upload(Protocol):
     """Bytes on their way in. Nobody sees them before `publish`."""
 
+    is_published: bool
+    """Whether they are in place."""
+
     def write(self, content: bytes) -> None:
         """Take the next bytes.
 

@@ -68,7 +68,7 @@ class FileKey:
         nonce = _NONCES.take()
         return nonce + self._aead.encrypt(nonce, chunk, place)
 
-    def open_chunk(self, place: bytes, sealed: bytes) -> bytes:
+    def open_chunk(self, place: bytes, sealed: bytes | memoryview) -> bytes:
         """The bytes that were sealed for this place.
 
         Raises:

@@ -181,7 +181,7 @@ class _Reading:
         """Some of the next bytes; none at the end."""
         if not self._left:
             check_going(self._stop)
-            self._left = next(self._pieces, b"")
+            self._left = bytes(next(self._pieces, b""))
         content, self._left = self._left[:size], self._left[size:]
         return content
 

@@ -155,6 +155,7 @@ class FolderUpload:
         self._turn = threading.Lock()
         """A caller who has gone discards while a thread still writes."""
         self._ended = False
+        self.is_published = False
         self._digest = b""
         self._file: BinaryIO = os.fdopen(
             os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb"
@@ -188,7 +189,7 @@ class FolderUpload:
         with self._turn, _full_told():
             assert self._digest, "finished before it is published"
             self._blobs.put_in_place(self._path, self._tenant, self._digest)
-            self._ended = True
+            self._ended = self.is_published = True
 
     def discard(self) -> None:
         """See `blobs.Upload`."""
@@ -242,6 +243,7 @@ class MemoryUpload:
         self._file = io.BytesIO()
         self._writer = BlobWriter(self._file, tenant, sealing)
         self._digest = b""
+        self.is_published = False
 
     def write(self, content: bytes) -> None:
         """See `blobs.Upload`."""
@@ -256,6 +258,7 @@ class MemoryUpload:
     def publish(self) -> None:
         """See `blobs.Upload`."""
         self._files[BlobKey(self._tenant, self._digest)] = self._file.getvalue()
+        self.is_published = True
 
     def discard(self) -> None:
         """See `blobs.Upload`."""

@@ -121,3 +121,38 @@ async def test_a_full_disk_keeps_nothing(kept, monkeypatch):
     assert caught.value.reason == Reason.STORAGE_FULL
     assert list(blobs.incoming.iterdir()) == []
     assert await read(artifacts, "a") == CONTENT
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 1000, 256 * 1024 - 1, 256 * 1024, 10**6])
+def test_frames_are_the_same_however_bytes_come(tmp_path, piece_bytes):
+    """What is stored says nothing of the pieces in which it came, and every range reads back."""
+    blobs = FolderBlobs(tmp_path, Checksums())
+    content = OTHER if piece_bytes > 1 else OTHER[:3000]
+    upload = blobs.begin("acme")
+    for start in range(0, len(content), piece_bytes):
+        upload.write(content[start : start + piece_bytes])
+    blob = upload.finish()
+    upload.publish()
+    assert (blob.digest, blob.size_bytes) == (blake3(content).digest(), len(content))
+    reader = blobs.open("acme", blob.digest)
+    edge = 256 * 1024
+    for first, last in [
+        (0, len(content)),
+        (1, edge),
+        (edge - 1, edge + 1),
+        (edge, 2 * edge),
+        (5, 6),
+    ]:
+        assert reader.read(first, last - first) == content[first:last]
+    reader.close()
+
+
+def test_what_shrinks_is_packed_behind_what_does_not(tmp_path):
+    """After bytes that lz4 makes no smaller, samples find those that it does."""
+    blobs = FolderBlobs(tmp_path, Checksums())
+    upload = blobs.begin("acme")
+    text = b"the same words again and again, " * 40_000
+    upload.write(os.urandom(4 * 256 * 1024) + text)
+    blob = upload.finish()
+    upload.discard()
+    assert blob.stored_bytes < 4 * 256 * 1024 + len(text) // 10
