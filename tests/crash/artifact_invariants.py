@@ -14,9 +14,11 @@ from services.state.layout import (
     BLOB_REFS,
     BLOB_TOMBS,
     CHANGES,
+    CHECKPOINT_ARTIFACTS,
 )
 from services.state.layout import artifacts as layout
 from services.state.layout.items import ChangeKind, unpack_change
+from services.state.layout.sessions import split_checkpoint_artifact_key
 
 
 def check_artifacts(view, kept):
@@ -67,6 +69,9 @@ def check_references(view, records):
     needed = Counter(
         layout.blob_key(tenant, artifact.digest) for (tenant, *_), artifact in records.items()
     )
+    for place in view.keys(CHECKPOINT_ARTIFACTS, b""):
+        tenant = place.partition(b"\0")[0].decode()
+        needed[layout.blob_key(tenant, split_checkpoint_artifact_key(place).digest)] += 1
     counted = {place: layout.unpack_number(stored) for place, stored in view.scan(BLOB_REFS, b"")}
     assert counted == dict(needed), "references that nobody has, or has and does not count"
     assert not set(view.keys(BLOB_TOMBS, b"")) & set(counted), "a needed blob is to be removed"

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 
 from services.state.layout import (
     CHANGES,
+    CHECKPOINT_ARTIFACTS,
     CHECKPOINT_ITEMS,
     CHECKPOINTS,
     SESSION_DUE,
@@ -14,6 +15,7 @@ from services.state.layout import (
     SESSIONS,
 )
 from services.state.layout import sessions as layout
+from services.state.layout.artifacts import unpack_artifact
 from services.state.layout.items import ChangeKind, unpack_change, unpack_item
 from services.state.layout.sessions import Due
 
@@ -67,14 +69,15 @@ def check_checkpoints(view, sessions, erased):
         assert owner in erased, f"checkpoints of no session: {owner}"
     for owner, session in sessions.items():
         assert session.checkpoint_count == counts[owner], f"checkpoints of {owner}"
-    held = held_items(view)
-    for place in set(held) | set(checkpoints):
+    held, artifacts = held_items(view), held_artifacts(view)
+    for place in set(held) | set(artifacts) | set(checkpoints):
         if place[:2] in erased and place[:2] not in sessions:
             continue
         assert place in checkpoints, f"items of no checkpoint: {place}"
         checkpoint = checkpoints[place]
         wanted = (checkpoint.item_count, checkpoint.size_bytes)
         assert held.get(place, (0, 0)) == wanted, f"half a checkpoint: {place}"
+        assert artifacts[place] == checkpoint.artifact_count, f"half a checkpoint: {place}"
 
 
 def held_items(view):
@@ -86,6 +89,18 @@ def held_items(view):
         count, size = held[tenant, session_id, checkpoint_id]
         held[tenant, session_id, checkpoint_id] = count + 1, size + len(key.encode()) + len(stored)
     return dict(held)
+
+
+def held_artifacts(view):
+    """How many artifacts each checkpoint has; each can be read, and is what its key says."""
+    held = Counter()
+    for place, stored in view.scan(CHECKPOINT_ARTIFACTS, b""):
+        known = layout.split_checkpoint_artifact_key(place)
+        artifact = unpack_artifact(stored)
+        assert (artifact.sequence, artifact.digest) == known
+        head = place[: -len(b"\0") - 8 - len(known.digest)]
+        held[tuple(head.decode().split("\0"))] += 1
+    return held
 
 
 def check_told(view, sessions, kept):
