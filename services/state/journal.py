@@ -79,8 +79,17 @@ class Journals:
         with self._keeper.engine.read() as view:
             return journal_of(view, tenant, session)
 
-    async def read(self, tenant: str, session: str, first: int, last: int) -> list[Entry]:
-        """Calls from one on, as many as a message holds; none behind `last`."""
+    async def read(
+        self,
+        tenant: str,
+        session: str,
+        first: int,
+        last: int,
+        *,
+        limit: int = JOURNAL_BATCH_MAX,
+        size_max: int = EVENTS_PAGE_BYTES,
+    ) -> list[Entry]:
+        """Calls from one on, up to `limit` or so many bytes, and one at least; none past `last`."""
         check_session(tenant, session)
         entries: list[Entry] = []
         size = 0
@@ -90,11 +99,11 @@ class Journals:
             for _, stored in view.between(JOURNAL, start, stop):
                 entry = layout.unpack_entry(stored)
                 # One call may fill a message alone; never two.
-                if entries and size + entry.size > EVENTS_PAGE_BYTES:
+                if entries and size + entry.size > size_max:
                     break
                 entries.append(entry)
                 size += entry.size
-                if len(entries) == JOURNAL_BATCH_MAX:
+                if len(entries) == limit:
                     break
         return entries
 

@@ -156,6 +156,7 @@ def requests_for(name: str):
             entries=[journal_pb2.JournalEntry(sequence=9, method="m", answer=b"")],
         ),
         "JournalService/ReadJournal": journal("ReadJournal", session_id=name),
+        "JournalService/ListJournalEntries": journal("ListJournalEntries", session_id=name),
         "JournalService/ListJournals": journal("ListJournals"),
         "JournalService/GetJournal": journal("GetJournal", session_id=name),
         "JournalService/DeleteJournal": journal("DeleteJournal", session_id=name),

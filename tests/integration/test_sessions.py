@@ -1,5 +1,6 @@
 """Sessions through the gateway: two tenants, scripts, ends that vectors follow, and restarts."""
 
+import hashlib
 import json
 import os
 import re
@@ -162,11 +163,13 @@ def test_the_command_line_has_sessions(deployment):
     assert cli("delete", session, "--yes") == f"{session} is removed."
 
 
-def test_the_pages_example_runs(deployment, tmp_path):
-    """The Python example of the guide runs as it stands."""
-    (block,) = re.findall(
-        r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+@pytest.mark.parametrize(
+    "block",
+    re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL),
+    ids=lambda block: hashlib.sha256(block.encode()).hexdigest()[:8],
+)
+def test_the_pages_examples_run(deployment, tmp_path, block):
+    """The Python examples of the guide run as they stand."""
     script = tmp_path / "example.py"
     script.write_text(block)
     environment = deployment.environment("globex")

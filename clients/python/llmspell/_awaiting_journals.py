@@ -26,6 +26,18 @@ class AsyncJournalCalls(AsyncCaller):
                 for entry in entries:
                     yield entry
 
+    def list_journal_entries(
+        self, session_id: str, *, first_sequence: int = 1, content: bool = True
+    ) -> AsyncIterator[t.JournalEntry]:
+        """The calls of a session in their order; pages come as they are needed.
+
+        Args:
+            session_id: Whose.
+            first_sequence: Begin with this call.
+            content: Whether with what was asked and answered; without, both are empty.
+        """
+        return self._entries(_journals.list_entries(session_id, first_sequence, content=content))
+
     def list_journals(self) -> AsyncIterator[t.Journal]:
         """Journals in order of session; pages come as they are needed."""
         return self._entries(_journals.list_journals())

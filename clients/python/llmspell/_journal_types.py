@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -28,6 +28,8 @@ class JournalEntry:
     """When it had ended."""
     correlation_id: str = ""
     """What ties it to others."""
+    size_bytes: int = field(default=0, compare=False)
+    """Bytes of the request and of what came back; told, and not given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,19 @@ def read(session_id: str, first_sequence: int) -> Call[list[JournalEntry] | None
     return Call(request, lambda answer: [_entry(entry) for entry in answer.entries])
 
 
+def list_entries(
+    session_id: str, first_sequence: int, *, content: bool
+) -> Call[Page[JournalEntry]]:
+    """A page of calls in order."""
+    request = pb.ListJournalEntriesRequest(
+        session_id=session_id, first_sequence=first_sequence, without_content=not content
+    )
+    return Call(
+        request,
+        lambda answer: Page([_entry(each) for each in answer.entries], answer.next_page_token),
+    )
+
+
 def list_journals() -> Call[Page[Journal]]:
     """A page of journals."""
     return Call(
@@ -76,6 +89,7 @@ def _entry(message: pb.JournalEntry) -> JournalEntry:
         start_time=start,
         end_time=end,
         correlation_id=message.correlation_id,
+        size_bytes=message.size_bytes,
     )
 
 

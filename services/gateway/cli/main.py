@@ -20,6 +20,7 @@ from services.gateway.cli import (
     script,
     serve,
     session,
+    session_journal,
     settings,
     state,
     transfer,
@@ -79,6 +80,8 @@ app.add_typer(migrations.schemas, name="schema")
 app.add_typer(migrations.app, name="migrate")
 app.add_typer(events.app, name="event")
 app.add_typer(artifact.app, name="artifact")
+session.app.command("journal")(session_journal.journal)
+session.app.command("journals")(session_journal.journals)
 app.add_typer(session.app, name="session")
 app.add_typer(backups.app, name="backup")
 app.add_typer(vault.app, name="vault")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,6 +10,7 @@ from llmspell.v1 import journal_pb2, journal_pb2_grpc
 
 from services.common.context import current_tenant
 from services.common.errors import field_invalid, required
+from services.common.limits import EVENTS_PAGE_BYTES
 from services.common.paging import PageTokens, page_size
 from services.state.journal import Journals
 from services.state.journal_model import Entry, Journal
@@ -47,6 +49,28 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
                 return
             yield journal_pb2.ReadJournalResponse(entries=map(_write_entry, entries))
             following = entries[-1].sequence + 1
+
+    async def ListJournalEntries(  # noqa: N802
+        self, request: journal_pb2.ListJournalEntriesRequest, context: object
+    ) -> journal_pb2.ListJournalEntriesResponse:
+        """A page of calls."""
+        del context
+        tenant, session = current_tenant(), request.session_id
+        bound_to = f"ListJournalEntries\0{tenant}\0{session}"
+        following, limit = request.first_sequence or 1, page_size(request.page_size)
+        if request.page_token:
+            following = int(self._page_tokens.open(request.page_token, bound_to))
+        last = (await self._journals.get(tenant, session)).count
+        size_max = sys.maxsize if request.without_content else EVENTS_PAGE_BYTES
+        entries = await self._journals.read(
+            tenant, session, following, last, limit=limit, size_max=size_max
+        )
+        write = _write_bare if request.without_content else _write_entry
+        answer = journal_pb2.ListJournalEntriesResponse(entries=map(write, entries))
+        if entries and entries[-1].sequence < last:
+            after = str(entries[-1].sequence + 1).encode()
+            answer.next_page_token = self._page_tokens.seal(bound_to, after)
+        return answer
 
     async def ListJournals(  # noqa: N802
         self, request: journal_pb2.ListJournalsRequest, context: object
@@ -113,12 +137,22 @@ def _write_entry(entry: Entry) -> journal_pb2.JournalEntry:
         start_time=_write_time(entry.start_ns),
         end_time=_write_time(entry.end_ns),
         correlation_id=entry.correlation_id,
+        size_bytes=entry.size,
     )
     if entry.answer is not None:
         message.answer = entry.answer
     else:
         message.failure.reason = entry.failure_reason
         message.failure.message = entry.failure_message
+    return message
+
+
+def _write_bare(entry: Entry) -> journal_pb2.JournalEntry:
+    """A call without what was asked and answered."""
+    message = _write_entry(entry)
+    message.request = b""
+    if entry.answer is not None:
+        message.answer = b""
     return message
 
 

@@ -52,6 +52,8 @@ COMMANDS = {
     "session checkpoint",
     "session checkpoints",
     "session restore",
+    "session journal",
+    "session journals",
     "state get",
     "state set",
     "state delete",

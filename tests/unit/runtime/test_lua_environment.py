@@ -33,8 +33,9 @@ ALLOWED = {
     "RAG": "cleanup_scope configure configure_session create_session_collection delete documents "
     "end_reembedding get_stats ingest ingest_batch list_providers reembed reembedding save search",
     "Event": "get_stats list_subscriptions publish receive subscribe unsubscribe",
-    "Session": "archive builder checkpoint checkpoints complete create delete fail get get_current "
-    "list load restore resume save set_current suspend",
+    "Session": "archive builder can_replay checkpoint checkpoints complete create delete fail get "
+    "get_current get_replay_metadata journal list list_replayable load replay restore resume save "
+    "set_current suspend",
     "State": "agent_get agent_list agent_set cleanup_backups clear copy copy_scope create_backup "
     "delete get get_migration_status get_schema_versions get_storage_usage increment list_backups "
     "list_keys load migrate move move_scope resolve "
