@@ -224,11 +224,11 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def collect(self):
         """What the collector leaves is what somebody has, and no file is nobody's."""
-        artifacts = self.engine.artifacts
-        while self.runner.run(artifacts.sweep()):
+        collector = self.engine.artifacts.collector
+        while self.runner.run(collector.sweep()):
             pass
-        assert self.runner.run(artifacts.collector.sweep_orphans()) == 0
-        stored = set(itertools.chain.from_iterable(artifacts.collector.blobs.stored()))
+        assert self.runner.run(collector.sweep_orphans()) == 0
+        stored = set(itertools.chain.from_iterable(collector.blobs.stored()))
         assert stored == {
             (tenant, blake3(content).digest()) for tenant, content in self.oracle.contents()
         }
