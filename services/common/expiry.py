@@ -12,6 +12,9 @@ from services.common.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
+SET_BACK_S_MAX = 2 * 86_400.0
+"""A clock that was set back by more while nothing ran is believed."""
+
 SLICE = 128
 """Items removed in one transaction, so that writers never wait long."""
 
@@ -21,14 +24,20 @@ class ForwardTime:
 
     A wall clock that is set back would make expired items appear again, and let new ones live too
     long. Here time then goes on with the monotonic clock from where it was. A wall clock that jumps
-    ahead is followed: an item's end is a moment that its owner was told. Over a restart the wall
-    clock is all there is.
+    ahead is followed: an item's end is a moment that its owner was told.
+
+    Over a restart it begins no earlier than at the last moment that the store knows of, if that is
+    at most `SET_BACK_S_MAX` ahead. A store that is further ahead was written under a wrong clock,
+    and that must have an end.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, not_before_ns: int = 0) -> None:
+        """`not_before_ns`: the last moment that is known of."""
         self._clock = clock
         self._lock = threading.Lock()
         self._now_ns = clock.now_ns()
+        if self._now_ns < not_before_ns <= self._now_ns + int(SET_BACK_S_MAX * 1e9):
+            self._now_ns = not_before_ns
         self._monotonic = clock.monotonic()
 
     def monotonic(self) -> float:

@@ -14,7 +14,6 @@ import signal
 import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+from isal.isal_zlib import crc32
 
 from services.common.lifetime import end_with_parent
 
@@ -154,7 +154,7 @@ def _is_sound(key: bytes, stored: bytes, at: int) -> bool:
     if at and stored and stored[0] != _PLAIN:
         return True
     begin = at + _CHECKSUM.size
-    checksum = _CHECKSUM.pack(zlib.crc32(stored[begin:], zlib.crc32(key)))
+    checksum = _CHECKSUM.pack(crc32(stored[begin:], crc32(key)))
     return stored[at:begin] == checksum
 
 

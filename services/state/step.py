@@ -8,6 +8,7 @@ where it changes nothing.
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from services.common.errors import Reason, ServiceError
 from services.common.expiry import ForwardTime
 from services.common.limits import CHANGES_KEPT_MAX
 from services.common.store import Txn, View
+from services.common.view import META
 from services.state.engine import Engine
 from services.state.feed import Feed
 from services.state.layout import CHANGES, TENANTS, tenant_prefix
@@ -23,6 +25,10 @@ from services.state.layout import items as layout
 from services.state.layout.items import Change, ChangeKind, Kept
 
 T = TypeVar("T")
+
+_MOMENT_KEY = b"moment"
+_MOMENT = struct.Struct(">Q")
+_MARK_EVERY_NS = 10_000_000
 
 _CHANGES_SLICE = 5_000
 """Change records that one step of a purge removes."""
@@ -36,7 +42,8 @@ class Keeper:
     ) -> None:
         """`changes_kept`: a tenant's older change records are removed beyond this many."""
         self.engine = engine
-        self.time = ForwardTime(clock)
+        self.time = ForwardTime(clock, not_before_ns=_last_moment(engine))
+        self._marked_ns = 0
         self.feed = Feed()
         self.restoring: set[str] = set()
         """Tenants that are being restored: what changes something of theirs is refused."""
@@ -59,9 +66,17 @@ class Keeper:
             )
             result = operation(step)
             step.finish()
+            if step.has_changed:
+                self._mark(txn, step.now_ns)
             return result
 
         return await self.engine.write(run, grows=grows)
+
+    def _mark(self, txn: Txn, now_ns: int) -> None:
+        """Note the moment, for a start under a clock that was set back; now and then is enough."""
+        if now_ns >= self._marked_ns + _MARK_EVERY_NS:
+            txn.put(META, _MOMENT_KEY, _MOMENT.pack(now_ns))
+            self._marked_ns = now_ns
 
     async def repeat(self, operation: Callable[[Step], bool]) -> None:
         """Run an operation in one step after the other, others' in between, while it says more.
@@ -96,6 +111,11 @@ class Step:
         self._revision = 0
         self._changes = 0
         self._made: dict[str, int] = {}
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether it has taken a revision."""
+        return self._revision > 0
 
     @property
     def revision(self) -> int:
@@ -194,6 +214,13 @@ class Step:
     def _older(self, tenant: str, stop: bytes, limit: int) -> list[bytes]:
         places = self.txn.keys(CHANGES, tenant_prefix(tenant))
         return list(itertools.islice(itertools.takewhile(lambda each: each < stop, places), limit))
+
+
+def _last_moment(engine: Engine) -> int:
+    """The moment of the last change, or shortly before; 0 where there was none."""
+    with engine.read() as view:
+        stored = view.get(META, _MOMENT_KEY)
+    return 0 if stored is None else int(_MOMENT.unpack(stored)[0])
 
 
 def tenant_restoring(tenant: str) -> ServiceError:

@@ -69,3 +69,17 @@ async def test_loop_sweeps_until_cancelled():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_after_a_start_time_goes_on_where_the_store_was():
+    """Under a clock that was set back by an hour; one that was ten years ahead is not believed."""
+    clock = FakeClock()
+    known_ns = clock.now_ns() + 3600 * 10**9
+    time = ForwardTime(clock, not_before_ns=known_ns)
+    clock.advance(5)
+    assert time.now_ns() == known_ns + 5 * 10**9
+    clock.advance(2 * 3600)
+    assert time.now_ns() == known_ns + 7205 * 10**9
+    far_ns = clock.now_ns() + 10 * 365 * 86_400 * 10**9
+    assert ForwardTime(clock, not_before_ns=far_ns).now_ns() == clock.now_ns()
+    assert ForwardTime(clock, not_before_ns=1).now_ns() == clock.now_ns()
