@@ -149,6 +149,10 @@ bench-quality: $(DEV_STAMP) ## what retrieval finds, by nearness, words and both
 bench-scale: $(DEV_STAMP) ## a million vectors through the gateway: docs/benchmarks/scale.md
 	$(BIN)/python -m tests.performance.scale
 
+.PHONY: bench-memory
+bench-memory: $(DEV_STAMP) ## memory through 1 GiB and a million items: docs/benchmarks/state.md
+	$(BIN)/python -m tests.performance.state_memory
+
 ##@ Container
 
 .PHONY: image
