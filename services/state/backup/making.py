@@ -28,6 +28,9 @@ from services.state.layout import tenant_prefix
 _WORK_S = 0.0005
 _REST_S = 0.00005
 _LOOK_EVERY = 32
+_RECORDS_FIRST = 4
+_RECORDS_AT_ONCE = 64
+_BYTES_AT_ONCE = 256 * 1024
 _AHEAD = 4
 """Chunks that may wait to be written."""
 
@@ -65,7 +68,7 @@ class Maker:
             OSError: the folder cannot be written.
         """
         prefix = tenant_prefix(tenant)
-        found = {each.database: view.scan(each.database, prefix) for each in areas.KEPT}
+        found = {each.database: sliced(view, each.database, prefix) for each in areas.KEPT}
         return self.part(tenant, found, key, sealed_key, strip=len(prefix))
 
     def part(
@@ -195,6 +198,16 @@ def tenants_of(view: View) -> list[str]:
             found.add(tenant.decode())
             behind = tenant + _BEHIND_TENANT
     return sorted(found)
+
+
+def sliced(view: View, database: str, prefix: bytes) -> Iterator[Row]:
+    """Like a scan, but records are read and verified several at a time, as many as are small."""
+    after, limit = b"", _RECORDS_FIRST
+    while (part := view.slice(database, prefix, limit=limit, after=after)).keys:
+        yield from zip(part.keys, part.values, strict=True)
+        after = part.keys[-1]
+        each = sum(map(len, part.values)) // len(part.keys) + 1
+        limit = max(1, min(_RECORDS_AT_ONCE, _BYTES_AT_ONCE // each))
 
 
 def rested(
