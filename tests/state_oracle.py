@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from services.common.clock import Clock
-from services.common.errors import field_invalid
+from services.common.errors import ServiceError, field_invalid
 from services.common.expiry import SLICE, ForwardTime
 from services.common.limits import PAGE_BYTES_MAX
 from services.state import numbers, rules
@@ -138,12 +138,14 @@ class MemoryState:
         return self._once(tenant, once, lambda: self._increment(tenant, scope, key, delta))
 
     def _increment(self, tenant, scope, key, delta):
-        place = (tenant, scope, key)
+        changed = self._apply(tenant, [Write(scope, key, None, delta=delta)])
+        return Counted(changed.sums[0], self._revision)
+
+    def _add(self, place, delta):
         item = self._alive(place)
-        number = numbers.add(key, item.value if item else None, delta)
-        self._revision += 1
+        number = numbers.add(place[2], item.value if item else None, delta)
         self._put(place, numbers.number_value(number), item.expire_time_ns if item else None)
-        return Counted(number, self._revision)
+        return number
 
     async def batch(
         self,
@@ -316,10 +318,19 @@ class MemoryState:
     def _apply(self, tenant: str, writes: Sequence[Write]) -> Changed:
         """All writes at the next revision; what follows the first await of a caller sees all."""
         changes = deleted = 0
+        sums = []
+        before = self._revision, dict(self._items)
         self._revision += 1
         for write in writes:
             place = (tenant, write.scope, write.key)
-            if write.value is not None:
+            if write.delta is not None:
+                try:
+                    sums.append(self._add(place, write.delta))
+                except ServiceError:
+                    self._revision, self._items = before
+                    raise
+                changes += 1
+            elif write.value is not None:
                 ends = None if write.ttl_ns is None else self._time.now_ns() + write.ttl_ns
                 self._put(place, write.value, ends)
                 changes += 1
@@ -329,7 +340,7 @@ class MemoryState:
                 deleted += 1
         if not changes:
             self._revision -= 1
-        return Changed(self._revision, deleted)
+        return Changed(self._revision, deleted, tuple(sums))
 
     def _put(self, place: _Place, value: Value, expire_time_ns: int | None) -> None:
         now_ns = self._time.now_ns()

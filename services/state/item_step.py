@@ -10,13 +10,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
+import msgspec
+
 from services.common.errors import ServiceError
 from services.common.store import View
-from services.state import rules
+from services.state import numbers, rules
 from services.state.layout import EXPIRY, ITEMS, tenant_prefix
 from services.state.layout import items as layout
 from services.state.layout.items import ChangeKind
 from services.state.model import Changed, Check, Item, Value, Write
+from services.state.numbers import Number
 from services.state.step import Step
 
 
@@ -36,20 +39,39 @@ class ItemStep:
         """All checks, then all writes in order.
 
         Raises:
-            ServiceError: REVISION_MISMATCH for the first check that fails.
+            ServiceError: REVISION_MISMATCH for the first check that fails, VALUE_NOT_NUMBER for the
+                first number that cannot be added to.
         """
         for check in checks:
             place = layout.item_key(tenant, check.scope, check.key)
             rules.check_precondition(check.key, self.alive(place), check.precondition)
-        deleted = 0
+        deleted, sums = 0, []
         for write in writes:
             place = layout.item_key(tenant, write.scope, write.key)
-            if write.value is None:
+            if write.delta is not None:
+                sums.append(self.increment(place, write.delta))
+            elif write.value is None:
                 deleted += self.delete(place)
             else:
                 ends = None if write.ttl_ns is None else self._now_ns + write.ttl_ns
                 self.put(place, write.value, ends, kind=ChangeKind.SET)
-        return Changed(self._step.revision, deleted)
+        return Changed(self._step.revision, deleted, tuple(sums))
+
+    def increment(self, place: bytes, delta: Number) -> Number:
+        """Add to an item's number; its time to live and its mark are kept.
+
+        Raises:
+            ServiceError: VALUE_NOT_NUMBER.
+        """
+        item = self.alive(place)
+        key = layout.split_item_key(place)[2]
+        number = numbers.add(key, item.value if item else None, delta)
+        value = numbers.number_value(number)
+        if item is not None and item.value is not None and item.value.is_sensitive:
+            value = msgspec.structs.replace(value, is_sensitive=True)
+        ends = item.expire_time_ns if item else None
+        self.put(place, value, ends, kind=ChangeKind.INCREMENT)
+        return number
 
     def put(
         self,

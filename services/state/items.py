@@ -20,8 +20,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import msgspec
-
 from services.common.expiry import SLICE
 from services.common.limits import PAGE_BYTES_MAX
 from services.common.store import View
@@ -29,7 +27,6 @@ from services.state import numbers, rules
 from services.state.item_step import ItemStep, alive_item, ended_entries
 from services.state.layout import ITEMS
 from services.state.layout import items as layout
-from services.state.layout.items import ChangeKind
 from services.state.model import (
     Changed,
     Check,
@@ -186,16 +183,9 @@ class Items:
 
         def operation(step: Step) -> Counted:
             items = ItemStep(step)
-            item = items.alive(place)
             if precondition is not None:
-                rules.check_precondition(key, item, precondition)
-            number = numbers.add(key, item.value if item else None, delta)
-            ends = item.expire_time_ns if item else None
-            value = numbers.number_value(number)
-            if item is not None and item.value is not None and item.value.is_sensitive:
-                value = msgspec.structs.replace(value, is_sensitive=True)
-            items.put(place, value, ends, kind=ChangeKind.INCREMENT)
-            return Counted(number, step.revision)
+                rules.check_precondition(key, items.alive(place), precondition)
+            return Counted(items.increment(place, delta), step.revision)
 
         return await self._requests.step(tenant, once, Counted, operation, grows=True)
 
@@ -209,12 +199,14 @@ class Items:
     ) -> Changed:
         """Writes in order, all of them at one revision, or none.
 
-        All checks are made before the first write. Of two writes to one key the last one stays. A
-        removal of what is not there counts 0; where nothing at all changes, no revision is taken.
+        All checks are made before the first write. Of two writes to one key the last one stays;
+        what is added is added to what the writes before have left. A removal of what is not there
+        counts 0; where nothing at all changes, no revision is taken.
 
         Raises:
-            ServiceError: REVISION_MISMATCH for the first check that fails, FIELD_REQUIRED where
-                there is neither check nor write, LIMIT_EXCEEDED.
+            ServiceError: REVISION_MISMATCH for the first check that fails, VALUE_NOT_NUMBER for the
+                first number that cannot be added to, FIELD_REQUIRED where there is neither check
+                nor write, LIMIT_EXCEEDED.
         """
         checks, writes = rules.normal_batch(tenant, checks, writes)
         return await self._requests.step(
@@ -222,7 +214,7 @@ class Items:
             once,
             Changed,
             lambda step: ItemStep(step).run(tenant, checks, writes),
-            grows=any(write.value is not None for write in writes),
+            grows=not all(write.removes for write in writes),
         )
 
     async def purge(self, tenant: str) -> Changed:

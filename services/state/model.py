@@ -100,9 +100,16 @@ class Write(msgspec.Struct, frozen=True):
     scope: str
     key: str
     value: Value | None
-    """None removes the item."""
+    """None removes the item, where `delta` is None too."""
     ttl_ns: int | None = None
     """Time to live from the moment of writing; None: for ever."""
+    delta: int | float | Decimal | None = None
+    """Add this to the item's number instead; see `Items.increment`."""
+
+    @property
+    def removes(self) -> bool:
+        """Whether it takes the item away."""
+        return self.value is None and self.delta is None
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -136,6 +143,8 @@ class Changed(msgspec.Struct, frozen=True):
     revision: int
     """The revision that it took; the current one where it changed nothing."""
     deleted_count: int = 0
+    sums: tuple[int | float | Decimal, ...] = ()
+    """The numbers that its additions made, in their order."""
 
 
 class Counted(msgspec.Struct, frozen=True):

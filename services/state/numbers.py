@@ -45,15 +45,15 @@ _EXACT = Context(
 """Refuses whatever it would have to round. Doubles reach as far, so whoever reads JSON can."""
 
 
-def check_delta(delta: Number) -> None:
+def check_delta(delta: Number, field: str = "delta") -> None:
     """Refuse to add what is not finite, or has more than 64 bits."""
     if isinstance(delta, Decimal):
         return  # `read_decimal` has looked at it
     if isinstance(delta, float):
         if not math.isfinite(delta):
-            raise field_invalid("delta", "must be finite")
+            raise field_invalid(field, "must be finite")
     elif not _INT64_MIN <= delta <= _INT64_MAX:
-        raise field_invalid("delta", "must fit into 64 bits")
+        raise field_invalid(field, "must fit into 64 bits")
 
 
 def read_decimal(text: str, field: str) -> Decimal:

@@ -23,6 +23,7 @@ from services.common.limits import (
     TENANT_ID_LENGTH_MAX,
     TTL_SECONDS_MAX,
 )
+from services.state import numbers
 from services.state.model import (
     Check,
     Condition,
@@ -135,6 +136,8 @@ def _normal_write(tenant: str, write: Write, number: int) -> Write:
     check_ttl(write.ttl_ns, f"writes[{number}].ttl")
     if write.value is not None:
         check_value(write.value, f"writes[{number}].set")
+    if write.delta is not None:
+        numbers.check_delta(write.delta, f"writes[{number}].increment")
     return msgspec.structs.replace(write, key=key)
 
 

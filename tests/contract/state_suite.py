@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import pytest
 
@@ -10,10 +11,12 @@ from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
 from services.state.items import Items
 from services.state.model import (
+    Changed,
     Check,
     Condition,
     Encoding,
     Item,
+    Once,
     Precondition,
     Value,
     Write,
@@ -388,6 +391,61 @@ async def batch_is_all_or_nothing(engine: Items, clock: FakeClock) -> None:
     assert await engine.revision() == 1
 
 
+async def batch_increments(engine: Items, clock: FakeClock) -> None:
+    """Additions of a batch happen with its writes, in order, exactly, and their sums are told."""
+    await engine.set(ACME, "global", "n", json("0.1"), ttl_ns=10 * SECOND_NS)
+    await engine.set(GLOBEX, "global", "n", json("7"))
+    changed = await engine.batch(
+        ACME,
+        [Check("global", "n", PRESENT), Check("global", "made", ABSENT)],
+        [
+            Write("global", "n", None, delta=Decimal("0.2")),
+            Write("global", "made", None, delta=2),
+            Write("global", "made", None, delta=3),
+            Write("global", "put", json("1")),
+            Write("global", "put", None, delta=0.5),
+            Write("user:u", "gone", None),
+        ],
+    )
+    assert changed == Changed(3, 0, (Decimal("0.3"), 2, 5, 1.5))
+    kept = await item(engine, ACME, "global", "n")
+    assert (kept.value, kept.revision) == (json("0.3"), 3)
+    assert kept.expire_time_ns == clock.now_ns() + 10 * SECOND_NS
+    assert (await item(engine, ACME, "global", "made")).value == json("5")
+    assert (await item(engine, GLOBEX, "global", "n")).value == json("7")
+
+
+async def batch_with_a_sum_that_fails(engine: Items, clock: FakeClock) -> None:
+    """Where one number cannot be added to, or a check fails, nothing of the batch is done."""
+    await engine.set(ACME, "global", "word", text("x"))
+    add = [Write("global", "n", None, delta=1), Write("global", "k", text("1"))]
+    with Refused(Reason.VALUE_NOT_NUMBER, key="word"):
+        await engine.batch(ACME, [], [*add, Write("global", "word", None, delta=1)])
+    with Refused(Reason.VALUE_NOT_NUMBER, key="k"):
+        await engine.batch(ACME, [], [*add, Write("global", "k", None, delta=1)])
+    with Refused(Reason.VALUE_NOT_NUMBER, key="n"):
+        most = Write("global", "n", json(str(2**63 - 1)))
+        await engine.batch(ACME, [], [most, Write("global", "n", None, delta=1)])
+    with Refused(Reason.REVISION_MISMATCH, key="n"):
+        await engine.batch(ACME, [Check("global", "n", PRESENT)], add)
+    with Refused(Reason.FIELD_INVALID, field="writes[1].increment"):
+        await engine.batch(ACME, [], [add[0], Write("global", "n", None, delta=math.nan)])
+    for key in ("n", "k"):
+        assert (await engine.get(ACME, "global", key)).item is None
+    assert await engine.revision() == 1
+
+
+async def batch_adds_once(engine: Items, clock: FakeClock) -> None:
+    """A batch that is repeated by its request id adds nothing again, and tells the same sums."""
+    once = Once("r", b"d")
+    add = [Write("global", "n", None, delta=Decimal("0.1")), Write("global", "m", None, delta=1)]
+    first = await engine.batch(ACME, [], add, once=once)
+    assert await engine.batch(ACME, [], add, once=once) == first
+    assert first.sums == (Decimal("0.1"), 1)
+    assert (await engine.batch(GLOBEX, [], add, once=once)).sums == first.sums
+    assert (await item(engine, ACME, "global", "m")).value == json("1")
+
+
 async def batch_in_order(engine: Items, clock: FakeClock) -> None:
     """Of several writes to one key the last one stays; a removal sees those before it."""
     changed = await engine.batch(
@@ -562,6 +620,9 @@ CLAIMS = (
     delete_with_precondition_of_absent,
     batch_shares_a_revision,
     batch_is_all_or_nothing,
+    batch_increments,
+    batch_with_a_sum_that_fails,
+    batch_adds_once,
     batch_in_order,
     batch_checks_come_first,
     batch_without_change,

@@ -69,7 +69,9 @@ onces = st.none() | st.builds(
 prefixes = st.sampled_from(["", "a", "b", "e\u0301"])
 addresses = st.builds(Address, scopes, keys)
 checks = st.builds(Check, scopes, keys, preconditions.filter(bool))
-writes = st.builds(Write, scopes, keys, st.none() | values, ttls)
+writes = st.builds(Write, scopes, keys, st.none() | values, ttls) | st.builds(
+    Write, scopes, keys, st.none(), st.none(), deltas
+)
 
 
 class Answerer:

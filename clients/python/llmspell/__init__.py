@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         CheckItem,
         DeleteItem,
         Document,
+        IncrementItem,
         Record,
         RunLimits,
         RunOutput,
@@ -59,6 +60,7 @@ __all__ = [
     "DeleteItem",
     "Document",
     "FailedPrecondition",
+    "IncrementItem",
     "Internal",
     "InvalidArgument",
     "LLMSpellError",
@@ -82,6 +84,7 @@ _TYPES = frozenset(
     {
         "CheckItem",
         "DeleteItem",
+        "IncrementItem",
         "Document",
         "Record",
         "RunLimits",

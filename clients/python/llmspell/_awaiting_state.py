@@ -83,9 +83,7 @@ class AsyncStateCalls(AsyncCaller):
         """Items whose keys begin with `prefix`, in order of key; pages come as they are needed."""
         return self._entries(_state.list_state(prefix, scope, keys_only=keys_only))
 
-    async def batch(
-        self, operations: Iterable[t.CheckItem | t.SetItem | t.DeleteItem]
-    ) -> t.BatchResult:
+    async def batch(self, operations: Iterable[t.BatchOperation]) -> t.BatchResult:
         """Checks and writes, all or nothing; at most 256."""
         return await self._unary(_state.batch(operations))
 

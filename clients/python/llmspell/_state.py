@@ -16,10 +16,12 @@ from llmspell._values import (
 )
 from llmspell.errors import InvalidArgument, LLMSpellError
 from llmspell.types import (
+    BatchOperation,
     BatchResult,
     ChangeKind,
     CheckItem,
     DeleteItem,
+    IncrementItem,
     Item,
     ResolvedItem,
     SetItem,
@@ -86,14 +88,7 @@ def increment_state(
     """Add to a number; the sum, a Decimal where one was added."""
     precondition = _precondition({"if_revision": if_revision})
     request = pb.IncrementStateRequest(scope=scope, key=key, precondition=precondition)
-    if isinstance(delta, Decimal):
-        request.decimal_delta = str(delta)
-    elif isinstance(delta, int):
-        if delta not in _INT64:
-            raise InvalidArgument("delta must fit into 64 bits.", metadata={"field": "delta"})
-        request.int_delta = delta
-    else:
-        request.double_delta = delta
+    _fill_delta(request, delta)
     return Call(request, _sum)
 
 
@@ -103,7 +98,9 @@ def list_state(prefix: str, scope: str, *, keys_only: bool) -> Call[Page[Item]]:
     return Call(request, _items)
 
 
-def batch(operations: Iterable[CheckItem | SetItem | DeleteItem]) -> Call[BatchResult]:
+def batch(
+    operations: Iterable[BatchOperation],
+) -> Call[BatchResult]:
     """Checks and writes, all or nothing."""
     request = pb.BatchStateRequest()
     for operation in operations:
@@ -213,9 +210,24 @@ def _check(check: CheckItem) -> pb.StateCheck:
     return pb.StateCheck(scope=check.scope, key=check.key, precondition=precondition)
 
 
-def _write(write: SetItem | DeleteItem) -> pb.StateWrite:
+def _fill_delta(message: pb.IncrementStateRequest | pb.StateDelta, delta: float | Decimal) -> None:
+    if isinstance(delta, Decimal):
+        message.decimal_delta = str(delta)
+    elif isinstance(delta, int):
+        if delta not in _INT64:
+            raise InvalidArgument("delta must fit into 64 bits.", metadata={"field": "delta"})
+        message.int_delta = delta
+    else:
+        message.double_delta = delta
+
+
+def _write(write: SetItem | DeleteItem | IncrementItem) -> pb.StateWrite:
     if isinstance(write, DeleteItem):
         return pb.StateWrite(scope=write.scope, key=write.key, delete=True)
+    if isinstance(write, IncrementItem):
+        asked = pb.StateWrite(scope=write.scope, key=write.key)
+        _fill_delta(asked.increment, write.by)
+        return asked
     return pb.StateWrite(
         scope=write.scope,
         key=write.key,
@@ -260,7 +272,7 @@ def _revision(answer: Any) -> int:
     return int(answer.revision)
 
 
-def _sum(answer: pb.IncrementStateResponse) -> int | float | Decimal:
+def _sum(answer: pb.IncrementStateResponse | pb.StateSum) -> int | float | Decimal:
     if answer.WhichOneof("value") == "decimal_value":
         return Decimal(answer.decimal_value)
     if answer.WhichOneof("value") == "double_value":
@@ -269,4 +281,8 @@ def _sum(answer: pb.IncrementStateResponse) -> int | float | Decimal:
 
 
 def _batch_result(answer: pb.BatchStateResponse) -> BatchResult:
-    return BatchResult(revision=answer.revision, deleted_count=answer.deleted_count)
+    return BatchResult(
+        revision=answer.revision,
+        deleted_count=answer.deleted_count,
+        sums=tuple(map(_sum, answer.sums)),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 Encoding: TypeAlias = Literal["json", "text", "raw"]
@@ -58,6 +59,15 @@ class DeleteItem:
 
 
 @dataclass(frozen=True, slots=True)
+class IncrementItem:
+    """Part of a batch: add this to a number, where none counts as 0. Decimals are added exactly."""
+
+    key: str
+    by: float | Decimal = 1
+    scope: str = "global"
+
+
+@dataclass(frozen=True, slots=True)
 class CheckItem:
     """Part of a batch: nothing is written unless this holds. Give one of the three."""
 
@@ -71,6 +81,10 @@ class CheckItem:
     """There is one, whatever its revision."""
 
 
+BatchOperation: TypeAlias = CheckItem | SetItem | DeleteItem | IncrementItem
+"""What a batch can hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchResult:
     """What a batch did."""
@@ -78,6 +92,8 @@ class BatchResult:
     revision: int
     """Shared by all its writes."""
     deleted_count: int
+    sums: tuple[int | float | Decimal, ...] = ()
+    """What its additions made, in their order; a Decimal where one was added."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,13 +71,18 @@ def set_value(
     ttl: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Ends so long from now.")
     ] = None,
+    sensitive: Annotated[
+        bool, typer.Option("--sensitive", help="Keep it out of logs, events, errors and exports.")
+    ] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write one item."""
     content, is_text = _read_value(value)
     with connect(context, tenant) as client:
-        revision = client.set_state(key, content, scope=scope, ttl_s=ttl, text=is_text)
+        revision = client.set_state(
+            key, content, scope=scope, ttl_s=ttl, text=is_text, sensitive=sensitive
+        )
     if as_json:
         show_json({"key": key, "scope": scope, "revision": revision})
     else:
@@ -114,7 +119,7 @@ def list_items(
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List items in order of key."""
+    """List items in order of key; what is sensitive is shown by `get`, and here with --json."""
     with connect(context, tenant) as client:
         items = list(itertools.islice(client.list_state(prefix, scope=scope), limit))
     if as_json:
@@ -157,7 +162,7 @@ def _row(item: Item) -> list[str]:
         text = json.dumps(item.value, ensure_ascii=False)
     elif item.encoding == "raw":
         text = f"{len(item.value)} bytes"
-    line = " ".join(text.split())
+    line = "(sensitive)" if item.sensitive else " ".join(text.split())
     shown = line if len(line) <= _SHOWN_LENGTH else line[: _SHOWN_LENGTH - 1] + "…"
     ends = to_plain(item.expire_time) if item.expire_time else "never"
     return [item.key, shown, str(item.revision), ends]

@@ -19,7 +19,7 @@ from services.runtime.worker.bridge import OUT_OF_MEMORY, Bridge
 
 PARTS = (
     "prelude", "tree", "codec", "json", "call", "scope", "options", "filter", "rag", "rag_care",
-    "state", "state_places", "state_backup", "state_migrate", "event", "session",
+    "state", "state_places", "state_batch", "state_backup", "state_migrate", "event", "session",
     "session_journal", "artifact", "args", "run",
 )  # fmt: skip
 """The Lua files in the order in which they are loaded; later ones use earlier ones."""

@@ -16,6 +16,7 @@ from services.state import numbers, rules
 from services.state.layout.items import ChangeKind
 from services.state.model import (
     Address,
+    Changed,
     Check,
     Condition,
     Counted,
@@ -129,10 +130,13 @@ def read_write(write: state_pb2.StateWrite, number: int) -> Write:
         return Write(scope, write.key, read_value(write.set, f"{field}.set"), ttl_ns)
     if kind is None:
         raise required(f"{field}.write")
-    if not write.delete:
-        raise field_invalid(f"{field}.delete", "must be true where it is set")
     if ttl_ns is not None:
         raise field_invalid(f"{field}.ttl", "goes with set only")
+    if kind == "increment":
+        delta = read_delta(write.increment, f"{field}.increment.")
+        return Write(scope, write.key, None, delta=delta)
+    if not write.delete:
+        raise field_invalid(f"{field}.delete", "must be true where it is set")
     return Write(scope, write.key, None)
 
 
@@ -174,22 +178,24 @@ def read_hierarchy(request: state_pb2.ResolveStateRequest) -> list[str]:
     return [*map(read_scope, named), "global"]
 
 
-def read_delta(request: state_pb2.IncrementStateRequest) -> Number:
-    """What to add.
+def read_delta(
+    asked: state_pb2.IncrementStateRequest | state_pb2.StateDelta, field: str = ""
+) -> Number:
+    """What to add; `field`: what the names of its fields follow.
 
     Raises:
         ServiceError: FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
     """
-    kind = request.WhichOneof("delta")
+    kind = asked.WhichOneof("delta")
     if kind is None:
-        raise required("delta")
+        raise required(f"{field}delta")
     if kind == "int_delta":
-        return int(request.int_delta)
+        return int(asked.int_delta)
     if kind == "decimal_delta":
-        return numbers.read_decimal(request.decimal_delta, kind)
-    if not math.isfinite(request.double_delta):
-        raise field_invalid("double_delta", "must be finite")
-    return float(request.double_delta)
+        return numbers.read_decimal(asked.decimal_delta, f"{field}{kind}")
+    if not math.isfinite(asked.double_delta):
+        raise field_invalid(f"{field}double_delta", "must be finite")
+    return float(asked.double_delta)
 
 
 def read_selection(request: state_pb2.WatchStateRequest) -> Selection:
@@ -212,12 +218,17 @@ def write_advance(advance: Advance) -> state_pb2.WatchStateResponse:
 def write_counted(counted: Counted) -> state_pb2.IncrementStateResponse:
     """An item's number after an increment, as it travels."""
     answer = state_pb2.IncrementStateResponse(revision=counted.revision)
-    if isinstance(counted.number, Decimal):
-        answer.decimal_value = numbers.write_decimal(counted.number)
-    elif isinstance(counted.number, int):
-        answer.int_value = counted.number
-    else:
-        answer.double_value = counted.number
+    _fill_number(answer, counted.number)
+    return answer
+
+
+def write_batch(changed: Changed) -> state_pb2.BatchStateResponse:
+    """What a batch did, as it travels."""
+    answer = state_pb2.BatchStateResponse(
+        revision=changed.revision, deleted_count=changed.deleted_count
+    )
+    for number in changed.sums:
+        _fill_number(answer.sums.add(), number)
     return answer
 
 
@@ -231,6 +242,17 @@ def write_item(item: Item) -> state_pb2.Item:
     if item.expire_time_ns is not None:
         message.expire_time.FromNanoseconds(item.expire_time_ns)
     return message
+
+
+def _fill_number(
+    message: state_pb2.IncrementStateResponse | state_pb2.StateSum, number: Number
+) -> None:
+    if isinstance(number, Decimal):
+        message.decimal_value = numbers.write_decimal(number)
+    elif isinstance(number, int):
+        message.int_value = number
+    else:
+        message.double_value = number
 
 
 def _write_change(seen: Seen) -> state_pb2.StateChange:

@@ -163,9 +163,7 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
             [messages.read_write(write, number) for number, write in enumerate(request.writes)],
             once=messages.read_once(request),
         )
-        return state_pb2.BatchStateResponse(
-            revision=changed.revision, deleted_count=changed.deleted_count
-        )
+        return messages.write_batch(changed)
 
     async def ResolveState(  # noqa: N802
         self, request: state_pb2.ResolveStateRequest, context: object

@@ -40,6 +40,7 @@ def test_public_names_are_these():
         "Client",
         "DeleteItem",
         "Document",
+        "IncrementItem",
         "Record",
         "RunLimits",
         "RunOutput",

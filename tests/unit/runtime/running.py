@@ -103,6 +103,11 @@ class Host:
         items = [{"key": key} for key in keys[first:last]]
         return Reply(ok=True, tree={"items": items, "next_page_token": token})
 
+    def BatchState(self, tenant, **_):  # noqa: N802
+        """Says what no script should rely on."""
+        sums = [{"int_value": 3}, {"decimal_value": "0.3"}, {"double_value": 1.5}, {}]
+        return Reply(ok=True, tree={"revision": 4, "deleted_count": 1, "sums": sums})
+
     def IngestDocuments(self, tenant, *, documents, **_):  # noqa: N802
         """One chunk and three tokens a document."""
         self.documents += documents

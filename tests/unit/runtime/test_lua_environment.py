@@ -36,9 +36,9 @@ ALLOWED = {
     "Session": "archive builder can_replay checkpoint checkpoints complete create delete fail get "
     "get_current get_replay_metadata journal list list_replayable load replay restore resume save "
     "set_current suspend",
-    "State": "agent_get agent_list agent_set cleanup_backups clear copy copy_scope create_backup "
-    "delete get get_migration_status get_schema_versions get_storage_usage increment list_backups "
-    "list_keys load migrate move move_scope resolve "
+    "State": "agent_get agent_list agent_set batch cleanup_backups clear copy copy_scope "
+    "create_backup delete get get_migration_status get_schema_versions get_storage_usage increment "
+    "list_backups list_keys load migrate move move_scope resolve "
     "restore_backup save set tool_get tool_list tool_set validate_backup workflow_get "
     "workflow_list workflow_set",
 }

@@ -346,6 +346,75 @@ async def test_state_keeps_its_time_to_live_and_tenant(pool):
     ]
 
 
+async def test_state_marks_what_is_sensitive(pool):
+    """The mark goes with the value, of each way to write."""
+    source = """
+      State.save("user:u", "k", 1, {sensitive = true})
+      State.agent_set("a", "k", 1, {sensitive = true, ttl = 2})
+      State.set("user:u", "k", 1, {sensitive = false})
+    """
+    marked = {"json": "1", "sensitive": True}
+    calls = await asked(pool, source)
+    assert [args.get("ttl") for _, _, args in calls] == [None, 2, None]
+    assert [args["value"] for _, _, args in calls] == [
+        marked, marked, {"json": "1", "sensitive": False},
+    ]  # fmt: skip
+
+
+BATCH = """
+  local done = State.batch{
+    {check = "k", absent = true}, {check = ":l", scope = "user:u", revision = 0},
+    {set = "k", value = {a = 1}, ttl = 2, sensitive = true}, {increment = "n"},
+    {increment = "n", by = "0.10", scope = "workflow:w"}, {increment = "n", by = 0.5},
+    {delete = "d"},
+  }
+  assert(done.revision == 4 and done.deleted_count == 1)
+  assert(done.sums[1] == 3 and done.sums[2] == "0.3" and done.sums[3] == 1.5 and done.sums[4] == 0)
+"""
+
+
+async def test_state_makes_batches(pool):
+    """Each part becomes a check or a write, in order."""
+    ((name, tenant, args),) = await asked(pool, BATCH)
+    assert (name, tenant) == ("BatchState", None)
+    assert args["checks"] == [
+        {"scope": "global", "key": "k", "precondition": {"absent": True}},
+        {"scope": "user:u", "key": "l", "precondition": {"revision": 0}},
+    ]
+    value = {"json": '{"a":1}', "sensitive": True}
+    assert args["writes"] == [
+        {"scope": "global", "key": "k", "set": value, "ttl": 2},
+        {"scope": "global", "key": "n", "increment": {"int_delta": 1}},
+        {"scope": "workflow:w", "key": "n", "increment": {"decimal_delta": "0.10"}},
+        {"scope": "global", "key": "n", "increment": {"double_delta": 0.5}},
+        {"scope": "global", "key": "d", "delete": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "field"),
+    [
+        ("5", "parts"),
+        ("{5}", "parts[1]"),
+        ("{{}}", "parts[1]"),
+        ("{{value = 1}}", "parts[1]"),
+        ("{{set = 'k', value = 1}, {set = 'k', delete = 'k'}}", "parts[2]"),
+        ("{{set = 'k', valu = 1}}", "parts[1].valu"),
+        ("{{set = 'k', value = 1, ttl = 0}}", "parts[1].ttl"),
+        ("{{check = 'k'}}", "parts[1]"),
+        ("{{check = 'k', absent = true, present = true}}", "parts[1]"),
+        ("{{increment = 'k', by = {}}}", "by"),
+        ("{{delete = 'a'}, {delete = 'b', scope = 'tenant:t'}}", "parts[2].scope"),
+    ],
+)
+async def test_a_wrong_batch_is_refused(pool, parts, field):
+    """The part that is wrong is named, and nothing is asked."""
+    ran = await run(
+        pool, f"local ok, e = pcall(State.batch, {parts}) return ok, e.reason, e.metadata.field"
+    )
+    assert ran.value == [False, "FIELD_INVALID", field]
+
+
 async def test_a_call_s_arguments_are_limited_in_lua(pool):
     """What cannot be sent is an error in the script, with the place named."""
     ran = await run(

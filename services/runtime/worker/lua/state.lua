@@ -5,7 +5,8 @@
 
 local kit = ...
 
-local call, json, required, scope_of = kit.call, kit.json, kit.required, kit.scope
+local call, json, options, required = kit.call, kit.json, kit.options, kit.required
+local scope_of = kit.scope
 local next, pcall, error, select, type = next, pcall, error, select, type
 local gsub, rawget = string.gsub, rawget
 
@@ -23,14 +24,13 @@ local function key_of(key)
   return (gsub(key, "^:", ""))
 end
 
-local function ttl_of(options)
-  if options == nil then return nil end
-  if type(options) ~= "table" then kit.invalid("options", "must be a table") end
-  local ttl = options.ttl
-  if ttl ~= nil and (type(ttl) ~= "number" or not (ttl > 0)) then
-    kit.invalid("ttl", "must be a number of seconds above 0")
-  end
-  return ttl
+local KNOWN = {ttl = options.seconds, sensitive = options.flag}
+
+-- A value as it travels; `sensitive`: to be kept out of logs, events, errors and exports.
+local function payload_of(value, sensitive)
+  local ok, document, cycle = json.encode(value, "value", true)
+  if not ok then kit.unfit("value", document, cycle) end
+  return {json = document, sensitive = sensitive}
 end
 
 local function delete(scope, key)
@@ -38,13 +38,13 @@ local function delete(scope, key)
   call(DELETE, {scope = text, key = key_of(key)}, tenant)
 end
 
-local function save(scope, key, value, options)
+local function save(scope, key, value, how)
   if value == nil then return delete(scope, key) end
   local text, tenant = scope_of(scope, nil, "global")
-  local ok, document, cycle = json.encode(value, "value", true)
-  if not ok then kit.unfit("value", document, cycle) end
-  local args = {scope = text, key = key_of(key), value = {json = document}, ttl = ttl_of(options)}
-  call(SET, args, tenant)
+  local payload = payload_of(value, nil)
+  how = options.read(how, KNOWN)
+  payload.sensitive = how.sensitive
+  call(SET, {scope = text, key = key_of(key), value = payload, ttl = how.ttl}, tenant)
 end
 
 -- The value of an item, whoever wrote it: text and bytes come as strings.
@@ -74,7 +74,8 @@ local function scoped(fn)
   end)
 end
 
--- State.save(scope, key, value, {ttl = seconds}?); nil removes the item.
+-- State.save(scope, key, value, {ttl = seconds, sensitive = true}?); nil removes the item. What is
+-- sensitive is kept out of logs, events, errors and exports.
 State.save = kit.either_way(State, save)
 
 -- State.set(key, value), or as State.save with three arguments or more.
@@ -111,5 +112,6 @@ State.list_keys = kit.either_way(State, list_keys)
 
 -- For the parts that follow.
 kit.state = {
-  key_of = key_of, value_of = value_of, save = save, load = load, list_keys = list_keys,
+  key_of = key_of, value_of = value_of, payload_of = payload_of, save = save, load = load,
+  list_keys = list_keys,
 }

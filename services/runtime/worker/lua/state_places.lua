@@ -51,6 +51,8 @@ local function delta_of(by, args)
   return args
 end
 
+items.delta_of = delta_of
+
 local function increment(scope, key, by)
   local text, tenant = scope_of(scope, nil, "global")
   local args = delta_of(by, {scope = text, key = items.key_of(key)})
