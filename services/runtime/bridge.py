@@ -16,6 +16,7 @@ from services.common.access import METHODS, Method, decide
 from services.common.context import CallContext, is_tenant_id
 from services.common.errors import Reason, ServiceError, field_invalid, reason_name
 from services.common.limits import DEADLINE_SECONDS_MAX
+from services.common.redaction import redact_field, redact_text
 from services.common.relay import Relay
 from services.common.status import status_code
 from services.common.tenants import TenantRecord, tenant_not_found
@@ -76,12 +77,15 @@ class Bridge:
 
 
 def error_tree(error: ServiceError) -> Mapping[str, Any]:
-    """An error as scripts see it: code, reason, message, metadata."""
+    """An error as scripts see it: code, reason, message, metadata; no credential is told.
+
+    What comes over the wire is clean already (`common.status`); what is refused here is not.
+    """
     return {
         "code": status_code(error.reason).name,
         "reason": reason_name(error.reason),
-        "message": error.message,
-        "metadata": error.metadata,
+        "message": redact_text(error.message),
+        "metadata": {name: redact_field(name, told) for name, told in error.metadata.items()},
     }
 
 

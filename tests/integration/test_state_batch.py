@@ -43,6 +43,29 @@ def test_batches_add_exactly_and_wholly(deployment):
         assert two.batch([IncrementItem("n", Decimal(5))]).sums == (Decimal(5),)
 
 
+def test_errors_tell_scripts_no_credential(deployment):
+    """What state says of a key, and what the worker's host does, is clean in a script's error."""
+    secret = "sk-abcdefghijklmnopqrstuvwxyz012345"
+    source = f"""
+      State.set("{secret}", "word")
+      local _, one = pcall(State.increment, "{secret}")
+      local _, two = pcall(State.batch, {{{{check = "{secret}", absent = true}}}})
+      local said = {{}}
+      for i, each in ipairs{{one, two}} do
+        said[i] = {{each.reason, each.message, each.metadata.key}}
+      end
+      return said
+    """
+    for name in ("batch-a", "batch-b"):
+        with Client(deployment.address, deployment.keys[deployment.tenant(name)]) as client:
+            said = list(client.run(source))[-1].value
+            client.delete_state(secret)
+        assert [each[0] for each in said] == ["VALUE_NOT_NUMBER", "REVISION_MISMATCH"]
+        assert secret not in repr(said)
+        assert all("[REDACTED]" in each[1] for each in said)
+        assert [each[2] for each in said] == ["[REDACTED]"] * 2
+
+
 def test_marked_values_on_the_command_line(deployment):
     """`--sensitive` marks; `get` tells the value, `list` only that there is one."""
     tenant, other = deployment.tenant("marked"), deployment.tenant("unmarked")

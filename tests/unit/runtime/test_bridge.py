@@ -167,6 +167,27 @@ UNKNOWN = [
     "grpc.health.v1.Health/Check",
     "x" * 100_000,
 ]
+SECRET = "sk-abcdefghijklmnopqrstuvwxyz012345"
+
+
+@pytest.mark.parametrize("refused_here", [True, False], ids=["here", "by state"])
+async def test_an_error_tells_a_script_no_credential(relay, refused_here):
+    """Neither message nor metadata has it, whoever refused; the rest of both is told."""
+    if not refused_here:
+        relay.error = ServiceError(
+            Reason.VALUE_NOT_NUMBER, f"{SECRET!r} cannot be added to.", key=SECRET, password="x"
+        )
+    args = {"key": "k", SECRET: 1} if refused_here else {"key": "k"}
+    reply = await bridge(relay)(Call(method=GET, tenant=None, args=args))
+    assert not reply.ok
+    assert SECRET not in repr(reply.tree)
+    assert "[REDACTED]" in reply.tree["message"]
+    if refused_here:
+        assert reply.tree["metadata"]["field"] == "[REDACTED]"
+    else:
+        assert reply.tree["metadata"] == {"key": "[REDACTED]", "password": "[REDACTED]"}
+
+
 NOT_ROUTED = [
     "llmspell.v1.ScriptService/RunScript",
     "llmspell.v1.ScriptService/CheckScript",
