@@ -90,6 +90,22 @@ class Folder:
         _flush(aside / _DATA)
         return _open(aside, sync=sync, databases=databases)
 
+    def keep_copy(self, env: Any, name: str) -> None:
+        """Leave a copy of the file as it is now in a folder of this name, for whoever wants it.
+
+        Raises:
+            lmdb.Error, OSError: there is none.
+        """
+        aside, kept = self.path / f"{name}.part", self.path / name
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(mode=0o700)
+        env.copy(str(aside))
+        for path in (aside / _DATA, aside):
+            _flush(path)
+        shutil.rmtree(kept, ignore_errors=True)  # of a start that was cut off
+        aside.replace(kept)
+        _flush(self.path)
+
     def put_in_place(self) -> None:
         """Let the file aside take the name of the other; what is open stays open.
 

@@ -10,6 +10,7 @@ a start waits for nothing.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import struct
 import subprocess
@@ -54,21 +55,22 @@ class FileReport:
     """How many records were read."""
 
 
-def command_of(folder: Path, sealed: Iterable[str]) -> list[str]:
-    """What reads the file in a folder. `sealed`: databases whose values say how they are kept."""
-    return [sys.executable, "-m", "services.common.filecheck", str(folder), *sorted(sealed)]
-
-
-def check_file(folder: Path, sealed: Iterable[str]) -> FileReport:
+def check_file(folder: Path, sealed: Iterable[str], *, nice: int = 0) -> FileReport:
     """Read all of the file, in a process of its own; blocks until it has.
+
+    Args:
+        folder: Where the file is.
+        sealed: Databases whose values say how they are kept.
+        nice: By how much it gives way to others, as nice(1) has it.
 
     Raises:
         OSError: the process could not be started, failed for another reason than the file, or
             took too long.
     """
+    module = [sys.executable, "-m", "services.common.filecheck"]
     try:
         done = subprocess.run(  # noqa: S603 - this very module
-            command_of(folder, sealed),
+            [*module, str(folder), str(nice), *sorted(sealed)],
             cwd=_ROOT,
             capture_output=True,
             check=False,
@@ -161,7 +163,8 @@ def _is_sound(key: bytes, stored: bytes, at: int) -> bool:
 def main() -> int:
     """The other side of `check_file`."""
     end_with_parent()
-    folder, *sealed = sys.argv[1:]
+    folder, nice, *sealed = sys.argv[1:]
+    os.nice(int(nice))
     try:
         env = lmdb.open(
             folder, readonly=True, create=False, max_dbs=_DATABASES_MAX, map_size=_MAP_BYTES

@@ -243,10 +243,11 @@ class Store:
         env = self._folder.open(sync=self._sync, databases=len(self._names))
         try:
             self._opened = _Opened(env, {})
-            self._admit(env)
+            if self._admit(env, schema) < schema.version:
+                self._folder.keep_copy(env, f"before-schema-{schema.version}")
             self._opened = _Opened(env, self._databases_of(env))
             self._prepare(schema)
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             raise storage_full() if is_full(error) else unusable(self.path, error) from error
         self._folder.mark_created()
 
@@ -268,13 +269,17 @@ class Store:
             self._opened.env.close()
         self._folder.release()
 
-    def _admit(self, env: Any) -> None:
-        """Ask the cipher before anything changes; not even a database is made before."""
-        if self._cipher is None:
-            return
+    def _admit(self, env: Any, schema: Schema) -> int:
+        """The version of what is there. Before anything changes: not even a database is made."""
+        version = schema.version
         with suppress(lmdb.NotFoundError), env.begin() as raw:
-            meta = env.open_db(META.encode(), txn=raw, create=False)
-            self._cipher.admit(View(raw, {META: meta}))
+            meta = View(raw, {META: env.open_db(META.encode(), txn=raw, create=False)})
+            stored = meta.get(META, _SCHEMA)
+            if stored is not None:
+                version = schema.stored_version(stored, self.path)
+            if self._cipher is not None:
+                self._cipher.admit(meta)
+        return version
 
     def _prepare(self, schema: Schema) -> None:
         with self._changing() as txn:

@@ -13,6 +13,9 @@ from services.state.layout import SEALED
 
 log = logging.getLogger(__name__)
 
+_BESIDE_NICE = 19
+"""Whoever calls comes first."""
+
 
 class FileCare:
     """Looks after one store's file."""
@@ -49,15 +52,15 @@ class FileCare:
         """Read a file that is large, while it is served; what is wrong is named."""
         if not self._is_left:
             return
-        report = await asyncio.to_thread(self._read)
+        report = await asyncio.to_thread(self._read, nice=_BESIDE_NICE)
         if report.broken:
             error = damaged(self._path, report.broken)
             log.critical(error.message)
             self._damages.note_error(error)
 
-    def _read(self) -> FileReport:
+    def _read(self, *, nice: int = 0) -> FileReport:
         try:
-            report = check_file(self._path, SEALED)
+            report = check_file(self._path, SEALED, nice=nice)
         except OSError as error:
             log.warning("the data file was not read through", extra={"why": str(error)})
             return FileReport()

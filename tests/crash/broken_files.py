@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lz4.block
 
-from services.state import artifacts, step
+from services.state import artifacts, file_care, step
 from services.state.backup import chunks
 from services.state.backup.folder import BackupFolder
 from services.state.blob_format import Checksums
@@ -41,11 +41,17 @@ def believes_files(_: str) -> None:
     chunks.read_chunk = read_chunk
 
 
+def reads_all(_: str) -> None:
+    """A file of any size is read before it is used."""
+    file_care.BEFORE_BYTES_MAX = 2**62
+
+
 def new_time(_: str) -> None:
     """Each start believes the clock, and knows of no time before it."""
     step._last_moment = lambda _engine: 0
 
 
 FILE_FLAWS = {
-    flaw.__name__: flaw for flaw in (believes_files, half_backups, half_uploads, new_time, no_look)
+    flaw.__name__: flaw
+    for flaw in (believes_files, half_backups, half_uploads, new_time, no_look, reads_all)
 }

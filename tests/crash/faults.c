@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #define DESCRIPTORS 1024
 #define REAL(type, name, ...) ((type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name))
 
+enum { KILL = -1, TORN = -2, HALF = 2 };
 enum { WRITE, FLUSH, RENAME, MAP, FORK, KINDS };
 /* The same order as tests/crash/faults.py reads. */
 struct fault { int64_t at, error, kinds, count, failed, seen[KINDS]; };
@@ -40,12 +42,17 @@ __attribute__((constructor)) static void start(void) {
     REAL(int, close, int)(fd);
 }
 
-/* Whether a call is the one that is to fail; errno says why then. */
+static void end(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
+
+/* Whether a call is the one that is to fail; errno says why then. HALF: half of it is to be done,
+ * and that is the end. */
 static int fails(int kind) {
     if (!fault || !fault->at || !(fault->kinds >> kind & 1)) return 0;
     __atomic_add_fetch(&fault->seen[kind], 1, __ATOMIC_SEQ_CST);
     if (__atomic_add_fetch(&fault->count, 1, __ATOMIC_SEQ_CST) != fault->at) return 0;
     fault->failed = kind + 1;
+    if (fault->error == KILL) end();
+    if (fault->error == TORN) return kind == WRITE ? HALF : (end(), 1);
     errno = kind == MAP ? ENOMEM : kind == FORK ? EAGAIN : (int)fault->error;
     return 1;
 }
@@ -76,27 +83,33 @@ int close(int fd) {
 }
 
 /* A call on a descriptor: its kind, what it gives when it fails, its type, name and parameters. */
-#define CALL(kind, type, name, parameters, arguments, ...)                                  \
+#define CALL(kind, type, name, parameters, arguments, half, ...)                            \
     type name parameters {                                                                  \
-        if (is_watched(fd) && fails(kind)) return -1;                                       \
+        int how = is_watched(fd) ? fails(kind) : 0;                                         \
+        if (how == HALF) { (void)!REAL(type, name, __VA_ARGS__) half; end(); }              \
+        if (how) return -1;                                                                 \
         return REAL(type, name, __VA_ARGS__) arguments;                                     \
     }
-CALL(WRITE, ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n),
+CALL(WRITE, ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), (fd, b, n / 2),
      int, const void *, size_t)
-CALL(WRITE, ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n),
+CALL(WRITE, ssize_t, writev, (int fd, const struct iovec *v, int n), (fd, v, n), (fd, v, n / 2),
      int, const struct iovec *, int)
 CALL(WRITE, ssize_t, pwrite, (int fd, const void *b, size_t n, off_t at), (fd, b, n, at),
+     (fd, b, n / 2, at),
      int, const void *, size_t, off_t)
 CALL(WRITE, ssize_t, pwrite64, (int fd, const void *b, size_t n, off64_t at), (fd, b, n, at),
+     (fd, b, n / 2, at),
      int, const void *, size_t, off64_t)
 CALL(WRITE, ssize_t, pwritev, (int fd, const struct iovec *v, int n, off_t at), (fd, v, n, at),
+     (fd, v, n / 2, at),
      int, const struct iovec *, int, off_t)
 CALL(WRITE, ssize_t, pwritev64, (int fd, const struct iovec *v, int n, off64_t at), (fd, v, n, at),
+     (fd, v, n / 2, at),
      int, const struct iovec *, int, off64_t)
-CALL(WRITE, int, ftruncate, (int fd, off_t n), (fd, n), int, off_t)
-CALL(WRITE, int, ftruncate64, (int fd, off64_t n), (fd, n), int, off64_t)
-CALL(FLUSH, int, fsync, (int fd), (fd), int)
-CALL(FLUSH, int, fdatasync, (int fd), (fd), int)
+CALL(WRITE, int, ftruncate, (int fd, off_t n), (fd, n), (fd, n), int, off_t)
+CALL(WRITE, int, ftruncate64, (int fd, off64_t n), (fd, n), (fd, n), int, off64_t)
+CALL(FLUSH, int, fsync, (int fd), (fd), (fd), int)
+CALL(FLUSH, int, fdatasync, (int fd), (fd), (fd), int)
 
 #define MMAP(name, type)                                                                    \
     void *name(void *address, size_t n, int protection, int flags, int fd, type offset) {   \

@@ -19,6 +19,7 @@ import json
 import mmap
 import os
 import shutil
+import signal
 import struct
 import sys
 import tempfile
@@ -47,6 +48,8 @@ IN_WORDS = {
     Reason.SNAPSHOT_NOT_FOUND,
 }
 """What a caller may be told: what happened, or that something is not there since it did."""
+KILLS = {"KILL": -1, "TORN": -2}
+"""The call ends the process, before it or, where it writes, in the middle of it."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FAULT = struct.Struct("=10q")
 
@@ -60,7 +63,15 @@ class Switch:
 
     def arm(self, at: int, error: int, kinds: Sequence[str]) -> None:
         """Let the `at`-th call of these kinds fail, counted from now."""
-        mask = sum(1 << KINDS.index(kind) for kind in kinds)
+        self.arm_mask(at, error, sum(1 << KINDS.index(kind) for kind in kinds))
+
+    def armed(self) -> tuple[int, int, int]:
+        """What it was armed with: the call, the error, and the kinds as a mask."""
+        at, error, mask, *_ = _FAULT.unpack(self._map)
+        return at, error, mask
+
+    def arm_mask(self, at: int, error: int, mask: int) -> None:
+        """Arm it again with that."""
         self._map[:] = _FAULT.pack(at, error, mask, *(0 for _ in range(7)))
 
     def disarm(self) -> None:
@@ -164,7 +175,7 @@ def walk(
         code, lines, words = _tell_in_child(story, folder, switch, point, error)
         switch.disarm()
         trouble = words
-        if code in ENDS:
+        if code in ENDS or (code == -signal.SIGKILL and error < 0):
             trouble = check_in_child(folder, lines, lambda f, ls: asyncio.run(story.check(f, ls)))
         shutil.rmtree(folder)
         outcome.add(point, switch.failed, code, lines, trouble)
@@ -221,7 +232,7 @@ def main(name: str, first: str, step: str, error: str, *flaw: str) -> None:
         Path(os.environ["FAULT_FOLDER"]),
         first=int(first),
         step=int(step),
-        error=getattr(errno, error),
+        error=KILLS.get(error) or getattr(errno, error),
     )
     sys.stdout.write(json.dumps(vars(outcome)) + "\n")
 
