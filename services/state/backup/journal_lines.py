@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from services.common.redaction import redact, redact_text
@@ -9,6 +11,9 @@ from services.state.backup.lines import Form, Record, Time, check
 from services.state.journal import check_entry, check_session
 from services.state.journal_model import Entry
 from services.state.layout import journals as layout
+
+Secret = Callable[[str, bytes, bytes | None], bool]
+"""Method, request and answer → whether they tell a secret."""
 
 
 class CallLine(
@@ -45,11 +50,25 @@ def _tell(own: bytes, stored: bytes) -> CallLine:
     )
 
 
+def call_form(tells_secret: Secret) -> Form[CallLine]:
+    """Of calls of which somebody knows whether their messages tell a secret."""
+
+    def withhold(line: CallLine) -> CallLine | None:
+        told = _withhold(line)
+        if told is None and tells_secret(line.method, line.request or b"", line.answer):
+            told = _without_messages(line)
+        return told
+
+    return Form(CallLine, _tell, _keep, withhold, _session)
+
+
 def _withhold(line: CallLine) -> CallLine | None:
-    """A message without a part of it is none; so it goes whole."""
     parts = (line.request, line.answer, line.failure_message, line.correlation_id)
-    if all(redact(part) == part for part in parts):
-        return None
+    return None if all(redact(part) == part for part in parts) else _without_messages(line)
+
+
+def _without_messages(line: CallLine) -> CallLine:
+    """A message without a part of it is none; so it goes whole."""
     return msgspec.structs.replace(
         line,
         request=None,
@@ -58,6 +77,10 @@ def _withhold(line: CallLine) -> CallLine | None:
         correlation_id=redact_text(line.correlation_id),
         withheld=True,
     )
+
+
+def _session(line: CallLine) -> str:
+    return line.session_id
 
 
 def _keep(line: CallLine) -> Record:
@@ -87,4 +110,4 @@ def _keep(line: CallLine) -> Record:
     return own, layout.pack_entry(entry)
 
 
-CALL = Form(CallLine, _tell, _keep, _withhold, lambda line: line.session_id)
+CALL = Form(CallLine, _tell, _keep, _withhold, _session)

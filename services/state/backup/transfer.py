@@ -17,17 +17,20 @@ from services.state import areas
 from services.state.backup.archive import Archive
 from services.state.backup.blobs import keys_in
 from services.state.backup.exporting import Export, export_tenant
+from services.state.backup.journal_lines import Secret, call_form
 from services.state.backup.making import Maker
 from services.state.backup.model import FORMAT, Manifest, Restored
 from services.state.backup.service import Backups, new_id
-from services.state.layout import tenant_prefix
+from services.state.layout import JOURNAL, tenant_prefix
 from services.state.step import tenant_restoring
 
 
 class Transfer:
     """Archives in and out, over the folder of backups."""
 
-    def __init__(self, backups: Backups) -> None:
+    def __init__(self, backups: Backups, *, tells_secret: Secret | None = None) -> None:
+        """`tells_secret`: knows a call's messages; None: only their bytes are looked at."""
+        self._forms = {} if tells_secret is None else {JOURNAL: call_form(tells_secret)}
         self._backups = backups
         self._keeper = backups.keeper
 
@@ -62,7 +65,7 @@ class Transfer:
                 tenant=tenant,
                 in_clear=in_clear,
                 care=self._backups.blob_care,
-                forms={},
+                forms=self._forms,
             )
             async with self._backups.held(keys):
                 try:

@@ -14,6 +14,7 @@ from services.common.store import is_full, storage_full
 from services.state.backup.model import Listed, Restored
 from services.state.backup.service import Backups
 from services.state.backup.transfer import Transfer
+from services.state.servicers.journal_privacy import tells_secret
 
 _DAMAGES_TOLD = 100
 _PIECE_BYTES = 1024**2
@@ -24,7 +25,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
 
     def __init__(self, backups: Backups, page_tokens: PageTokens) -> None:
         self._backups = backups
-        self._transfer = Transfer(backups)
+        self._transfer = Transfer(backups, tells_secret=tells_secret)
         self._page_tokens = page_tokens
 
     async def CreateBackup(  # noqa: N802  (the contract's name)

@@ -1,0 +1,90 @@
+"""Whether the messages of a journal's call tell a secret, as far as marks, names and forms tell.
+
+A call's messages are known by its method. Of what is no method of the contract only the bytes are
+looked at, by whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from services.common.access import METHODS
+from services.common.redaction import is_credential_name, redact, redact_json, redact_text
+
+_PLAIN_KINDS = {None, "bool_value", "int_value", "double_value"}
+_DOCUMENT_BEGINS = ("{", "[", '"')
+
+
+def tells_secret(method: str, request: bytes, answer: bytes | None) -> bool:
+    """Whether request or answer hold what is marked as sensitive, or looks like a credential.
+
+    What cannot be read as a message of the method is held to do so.
+    """
+    known = METHODS.get(f"/{method.removeprefix('/')}")
+    if known is None:
+        return False
+    types = (known.descriptor.input_type, known.descriptor.output_type)
+    try:
+        return any(
+            _has_secret(GetMessageClass(kind).FromString(content))
+            for kind, content in zip(types, (request, answer or b""), strict=True)
+        )
+    except DecodeError:
+        return True
+
+
+def _has_secret(message: Message) -> bool:
+    if getattr(message, "sensitive", False) is True:
+        return True
+    has_value = "value" in message.DESCRIPTOR.fields_by_name
+    if has_value and is_credential_name(getattr(message, "key", "")):
+        return True
+    return any(map(_is_secret, _values(message)))
+
+
+def _values(message: Message) -> Iterator[Any]:
+    for field, value in message.ListFields():
+        kind = field.message_type
+        if kind is not None and kind.GetOptions().map_entry:
+            for name, inner in value.items():
+                yield _Named() if is_credential_name(name) and not _is_plain(inner) else inner
+        elif isinstance(value, str | bytes | Message):
+            yield value
+        elif not isinstance(value, bool | int | float):
+            yield from value
+
+
+class _Named:
+    """What stands under a credential's name."""
+
+
+def _is_secret(value: Any) -> bool:
+    if isinstance(value, Message):
+        return _has_secret(value)
+    if isinstance(value, str):
+        return redact_text(value) != value or _has_secret_inside(value)
+    if isinstance(value, bytes):
+        return bool(redact(value) != value) or _has_secret_inside(value.decode("utf-8", "replace"))
+    return isinstance(value, _Named)
+
+
+def _has_secret_inside(text: str) -> bool:
+    """Whether it is a document that has one."""
+    if not text.lstrip().startswith(_DOCUMENT_BEGINS):
+        return False
+    try:
+        return redact_json(text) != text
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_plain(value: Any) -> bool:
+    """Numbers and truth values are counts and switches."""
+    if isinstance(value, Message):
+        one = value.DESCRIPTOR.oneofs_by_name.get("kind")
+        return one is not None and value.WhichOneof("kind") in _PLAIN_KINDS
+    return isinstance(value, bool | int | float)
