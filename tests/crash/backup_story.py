@@ -1,6 +1,7 @@
 """What a process does with backups until it is killed: `python -m tests.crash.backup_story`.
 
-Arguments: the folder, what to do (`create`, `restore`, `delete`, `retain`), the backup.
+Arguments: the folder, what to do (`create`, `restore`, `delete`, `retain`, `import`), and the backup
+or, of an import, the archive's path.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from services.common.clock import SystemClock
 from services.state.backup.folder import BackupFolder
 from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
+from services.state.backup.transfer import Transfer
 from tests.state_engines import embedded_keeper
 
 
@@ -25,6 +27,9 @@ async def main(folder: Path, action: str, backup_id: str) -> None:
         await backups.create("a")
     elif action == "restore":
         await backups.restore("a", backup_id, any_tenant=False, backup_current=False)
+    elif action == "import":
+        transfer = Transfer(backups)
+        await transfer.import_tenant("a", Path(backup_id), replace=True, dry_run=False)
     elif action == "delete":
         await backups.delete("a", backup_id, any_tenant=False)
     else:

@@ -15,7 +15,7 @@ import shutil
 import pytest
 
 from services.common.clock import SystemClock
-from services.common.errors import ServiceError
+from services.common.errors import Reason, ServiceError
 from tests.crash import scale
 from tests.crash.load_writers import TENANTS, swept, writers_of
 from tests.crash.conftest import seed_of
@@ -134,6 +134,32 @@ async def test_a_tenant_is_restored_while_others_write(tmp_path):
     check_all(mine, {"a": await world.exported("a")}, backups[0].revision)
     check_all(others, {"b": await world.exported("b")}, 2**60)
     await world.close()
+
+
+async def test_what_came_before_a_restore_is_in_the_safety_backup(tmp_path):
+    """Whoever writes until he is refused finds every answer in the backup that was made before."""
+    world = FullWorld("embedded", tmp_path / "one", clock=SystemClock())
+    backups, writers = await under_load(world, seed_of("LLMSPELL_BACKUP_SEED"), made=1)
+    mine = [writer for writer in writers if writer.tenant == "a"]
+    async with asyncio.TaskGroup() as tasks:
+        for writer in mine:
+            tasks.create_task(until_refused(writer))
+        await all_answered(mine, min(writer.answers for writer in mine) + 2)
+        done = await world.backups.restore("a", backups[0].backup_id, any_tenant=True)
+    await world.backups.restore("a", done.safety_backup_id, any_tenant=False)
+    check_all(mine, {"a": await world.exported("a")}, 2**60)
+    await world.close()
+
+
+async def until_refused(writer):
+    """Write until the tenant is being restored."""
+    while True:
+        try:
+            await writer.write()
+        except ServiceError as error:
+            if error.reason != Reason.TENANT_RESTORING:
+                raise
+            return
 
 
 class ReadingAsItGoes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from services.common import failpoints
@@ -95,6 +96,24 @@ class Restorer:
         for each in slices_of(self._folder, part, self._sealing.open(part)):
             restoring.compare(view, each, prefix, deltas.of(each))
         return deltas.told()
+
+    @asynccontextmanager
+    async def refusing(self, tenants: Sequence[str]) -> AsyncIterator[Collection[str]]:
+        """Refuse tenants that are about to be restored; what was under way is kept before.
+
+        Whoever uses this restores them all, which ends that. Where it does not come to it, those
+        of which nothing was changed are served again.
+        """
+        new = set(tenants) - self._keeper.restoring
+        self._keeper.restoring.update(tenants)
+        try:
+            await self._keeper.step(lambda _: None)
+            yield new
+        except BaseException:
+            with self._keeper.engine.read() as view:
+                begun = {key.decode() for key in view.keys(RESTORES, b"")}
+            self._keeper.restoring.difference_update(new - begun)
+            raise
 
     async def restore(self, manifest: Manifest, part: TenantPart) -> TenantDelta:
         """Mark, replace, unmark; a crash in between is gone on with at the next start."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -180,8 +180,9 @@ class Backups:
     ) -> Restored:
         """Make a tenant, or each that the backup has, what it was then.
 
-        Every file is read before anything is changed. A tenant is refused from its first change to
-        its last; others are served. What a crash or an error cuts off goes on by itself.
+        Every file is read before anything is changed. Tenants are refused from then on until they
+        are restored, so that the backup made before has all that they had; others are served. What
+        a crash or an error cuts off goes on by itself.
 
         Args:
             tenant: Which; empty: all of the backup.
@@ -207,9 +208,11 @@ class Backups:
             if dry_run:
                 return await self.restorer.compare(manifest, parts)
             safety = ""
-            if backup_current:
-                safety = (await self.make(tenant or owner, full=False)).backup_id
-            done = [await self.restorer.restore(manifest, part) for part in parts]
+            async with self.restorer.refusing([part.tenant for part in parts]) as allowed:
+                if backup_current:
+                    made = await self.make(tenant or owner, full=False, allowed=allowed)
+                    safety = made.backup_id
+                done = [await self.restorer.restore(manifest, part) for part in parts]
             await self._retain(tenant or owner)
             with self.keeper.engine.read() as view:
                 revision = view.revision()
@@ -325,12 +328,22 @@ class Backups:
         self._last_ns = max(self.keeper.time.now_ns(), self._last_ns + 1)
         return self._last_ns
 
-    async def make(self, tenant: str, *, full: bool) -> Manifest:
-        """Make a backup; for who is alone with the folder."""
-        if tenant in self.keeper.restoring:
-            raise tenant_restoring(tenant)
-        if self.keeper.restoring and not tenant:
-            raise tenant_restoring(min(self.keeper.restoring))
+    async def make(
+        self, tenant: str, *, full: bool, allowed: Collection[str] = frozenset()
+    ) -> Manifest:
+        """Make a backup; for who is alone with the folder.
+
+        Args:
+            tenant: Of which; empty: of all.
+            full: Write every file anew.
+            allowed: Tenants that are refused, and yet whole.
+
+        Raises:
+            ServiceError: TENANT_RESTORING, STORAGE_FULL, RECORD_CORRUPT.
+        """
+        cut_off = self.keeper.restoring.difference(allowed)
+        if tenant in cut_off or (cut_off and not tenant):
+            raise tenant_restoring(tenant or min(cut_off))
         now_ns = self.moment()
         backup_id = new_id(now_ns)
         try:

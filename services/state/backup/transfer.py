@@ -89,34 +89,40 @@ class Transfer:
         """
 
         async def run() -> Restored:
-            is_empty = self._is_empty(tenant)
-            if not (replace or is_empty):
-                raise ServiceError(
-                    Reason.TENANT_NOT_EMPTY,
-                    f"Tenant {tenant} has data already; import into an empty one, or replace it.",
-                    tenant_id=tenant,
-                )
-            return await self._import(tenant, source, keep=not is_empty, dry_run=dry_run)
+            if not replace:
+                self._check_empty(tenant)  # before time is spent on the archive
+            return await self._import(tenant, source, replace=replace, dry_run=dry_run)
 
         return await self._backups.alone(run)
 
-    async def _import(self, tenant: str, source: Path, *, keep: bool, dry_run: bool) -> Restored:
+    async def _import(self, tenant: str, source: Path, *, replace: bool, dry_run: bool) -> Restored:
         restorer, folder = self._backups.restorer, self._backups.folder
-        named = False
         try:
             with self.aside() as desk:
                 manifest = await asyncio.to_thread(self._taken_in, tenant, source, desk)
             (part,) = manifest.tenants
             if dry_run:
                 return await restorer.compare(manifest, [part])
-            safety = (await self._backups.make(tenant, full=False)).backup_id if keep else ""
-            await asyncio.to_thread(folder.put_manifest, manifest)
-            named = True
+            async with restorer.refusing([tenant]) as allowed:
+                if not replace:
+                    self._check_empty(tenant)
+                safety = ""
+                if not self._is_empty(tenant):
+                    made = await self._backups.make(tenant, full=False, allowed=allowed)
+                    safety = made.backup_id
+                await asyncio.to_thread(folder.put_manifest, manifest)
+                done = await restorer.restore(manifest, part)
         finally:
-            if not named:
-                await asyncio.to_thread(folder.remove_unnamed)
-        done = await restorer.restore(manifest, part)
+            await asyncio.to_thread(folder.remove_unnamed)
         return Restored(manifest.backup_id, [done], safety, await self._revision())
+
+    def _check_empty(self, tenant: str) -> None:
+        if not self._is_empty(tenant):
+            raise ServiceError(
+                Reason.TENANT_NOT_EMPTY,
+                f"Tenant {tenant} has data already; import into an empty one, or replace it.",
+                tenant_id=tenant,
+            )
 
     def _taken_in(self, tenant: str, source: Path, desk: Path) -> Manifest:
         """An archive's records as files of a backup, not named by a manifest yet."""

@@ -1,5 +1,6 @@
 """Exports and imports of a tenant: the same state, the same bytes; all or nothing."""
 
+import asyncio
 import io
 import json
 import tarfile
@@ -106,6 +107,28 @@ async def test_what_is_there_is_kept_unless_replaced(world):
     assert len(world.state("b")["items"]) == 4
     await world.backups.restore("b", done.safety_backup_id, any_tenant=False)
     assert world.state("b") == before
+
+
+async def test_what_comes_meanwhile_is_not_lost(world):
+    """A tenant that has data by the time that all lines were checked refuses the import too."""
+    archive = await exported(world, "a")
+    transfer = Transfer(world.backups)
+    taken_in_thread = transfer._taken_in
+
+    def late(*arguments):
+        manifest = taken_in_thread(*arguments)
+        asyncio.run_coroutine_threadsafe(world.put("c", "mine"), loop).result()
+        return manifest
+
+    loop = asyncio.get_running_loop()
+    transfer._taken_in = late
+    with transfer.aside() as path:
+        path.write_bytes(archive)
+        call = transfer.import_tenant("c", path, replace=False, dry_run=False)
+        assert (await world.refusal(call)).reason == Reason.TENANT_NOT_EMPTY
+    assert len(world.state("c")["items"]) == 1
+    await world.put("c", "more")
+    assert not list(world.root.glob("tenants/c/chunks/*/*"))
 
 
 async def test_revisions_go_on_from_the_highest(world):
