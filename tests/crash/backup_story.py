@@ -1,7 +1,7 @@
 """What a process does with backups until it is killed: `python -m tests.crash.backup_story`.
 
-Arguments: the folder, what to do (`create`, `restore`, `delete`, `retain`, `import`), and the backup
-or, of an import, the archive's path.
+Arguments: the folder, what to do (`create`, `restore`, `delete`, `retain`, `import`), and a backup,
+or, of an import, the path of an archive.
 """
 
 from __future__ import annotations
