@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tarfile
@@ -14,10 +15,11 @@ from blake3 import blake3
 from services.common.clock import FakeClock
 from services.state.artifact_model import Choice, Draft
 from services.state.artifacts import Artifacts
+from services.state.backup.aside import Aside
 from services.state.backup.blobs import BlobCare
 from services.state.backup.model import Restored
 from services.state.backup.transfer import Transfer
-from services.state.blob_format import Sealing
+from services.state.blob_seal import BlobSeal
 from services.state.blobs import open_blobs
 from services.state.engine import open_engine
 from services.state.event_model import NewEvent
@@ -46,11 +48,15 @@ class FullWorld(World):
         *,
         clock: FakeClock | None = None,
         ring: Keyring | None = None,
-        sealing: Sealing | None = None,
+        seal: type[BlobSeal] | None = None,
     ) -> None:
+        """`ring`: encrypts the store; `seal`: then its blobs too."""
         clock = clock or FakeClock()
         store = open_engine(engine, folder / "state", on_fatal=pytest.fail, cipher=ring)
         keeper = Keeper(store, clock=clock)
+        sealing = None
+        if seal is not None and ring is not None:
+            sealing = seal(store, ring, asyncio.get_running_loop())
         self.artifacts = Artifacts(keeper, open_blobs(engine, folder / "state", sealing=sealing))
         collector = self.artifacts.collector
         care = BlobCare(collector.blobs, collector.pins)
@@ -118,18 +124,30 @@ class FullWorld(World):
     async def exported(self, tenant: str, *, in_clear: bool = True) -> bytes:
         """An archive of a tenant."""
         transfer = Transfer(self.backups)
-        with transfer.aside() as path:
-            await transfer.export_tenant(tenant, path, in_clear=in_clear)
-            return path.read_bytes()
+        with transfer.aside() as aside:
+            await transfer.export_tenant(tenant, aside, in_clear=in_clear)
+            return contents(aside)
 
     async def taken_in(
         self, tenant: str, archive: bytes, *, replace: bool = False, dry_run: bool = False
     ) -> Restored:
         """Import an archive."""
         transfer = Transfer(self.backups)
-        with transfer.aside() as path:
-            path.write_bytes(archive)
-            return await transfer.import_tenant(tenant, path, replace=replace, dry_run=dry_run)
+        with transfer.aside() as aside:
+            fill(aside, archive)
+            return await transfer.import_tenant(tenant, aside, replace=replace, dry_run=dry_run)
+
+
+def contents(aside: Aside) -> bytes:
+    """All bytes of a file that was put aside."""
+    with aside.reading() as file:
+        return file.read()
+
+
+def fill(aside: Aside, content: bytes) -> None:
+    """Put a file aside."""
+    with aside.writing() as file:
+        file.write(content)
 
 
 def unpacked(archive: bytes) -> dict[str, bytes]:

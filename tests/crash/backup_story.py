@@ -29,7 +29,10 @@ async def main(folder: Path, action: str, backup_id: str) -> None:
         await backups.restore("a", backup_id, any_tenant=False, backup_current=False)
     elif action == "import":
         transfer = Transfer(backups)
-        await transfer.import_tenant("a", Path(backup_id), replace=True, dry_run=False)
+        with transfer.aside() as aside:
+            with aside.writing() as file:
+                file.write(Path(backup_id).read_bytes())
+            await transfer.import_tenant("a", aside, replace=True, dry_run=False)
     elif action == "delete":
         await backups.delete("a", backup_id, any_tenant=False)
     else:

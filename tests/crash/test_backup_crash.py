@@ -18,6 +18,7 @@ from services.state.backup.transfer import Transfer
 from tests.contract.backup_suite import World
 from tests.crash.recorder import ROOT
 from tests.state_engines import embedded_keeper, memory_keeper
+from tests.state_world import contents
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
@@ -79,7 +80,10 @@ async def archived(folder, backup_id):
     """An export of the tenant as it was in the backup, in a file; the path."""
     world = World(memory_keeper(SystemClock()), SystemClock(), folder / "backups")
     await world.backups.restore("a", backup_id, any_tenant=False, backup_current=False)
-    await Transfer(world.backups).export_tenant("a", folder / "a.tar")
+    transfer = Transfer(world.backups)
+    with transfer.aside() as aside:
+        await transfer.export_tenant("a", aside)
+        (folder / "a.tar").write_bytes(contents(aside))
     await closed(world)
     return str(folder / "a.tar")
 

@@ -19,6 +19,7 @@ from services.common.errors import Reason, ServiceError, field_invalid
 from services.common.limits import ARTIFACT_BYTES_MAX
 from services.state import areas
 from services.state.areas import Records
+from services.state.backup.aside import Aside
 from services.state.backup.census import Census
 from services.state.backup.desk import Desk
 from services.state.backup.exporting import (
@@ -49,24 +50,24 @@ class _Place(NamedTuple):
 class Archive:
     """Reads in order; used by one thread."""
 
-    def __init__(self, path: Path, aside: Path) -> None:
+    def __init__(self, archive: Aside, desk: Path) -> None:
         """Look at what there is, and read the manifest.
 
         Args:
-            path: The archive.
-            aside: A path for what is to be compared; whoever calls removes the file.
+            archive: The file.
+            desk: A path for what is to be compared; whoever calls removes the file.
 
         Raises:
             ServiceError: FIELD_INVALID that names the file.
         """
         self.revision = 0
         """The highest that any line named so far."""
-        self._file = path.open("rb")
-        self._desk = Desk(aside)
+        self._file = archive.reading()
+        self._desk = Desk(desk)
         self._census = Census(self._desk)
         self._places: dict[str, _Place] = {}
         try:
-            self._list(path)
+            self._list(archive.size)
             self.manifest = self._read_manifest()
         except BaseException:
             self.close()
@@ -164,12 +165,11 @@ class Archive:
             left -= len(line)
             yield line
 
-    def _list(self, path: Path) -> None:
+    def _list(self, end: int) -> None:
         known = {MANIFEST, *(records.file for records, _ in areas.EXPORTED)}
         try:
-            with tarfile.open(path, "r:") as opened:
+            with tarfile.open(fileobj=self._file, mode="r:") as opened:
                 tar: Any = opened
-                end = path.stat().st_size
                 while (member := tar.next()) is not None:
                     self._note(member, known, end)
                     tar.members.clear()  # one for each would stay

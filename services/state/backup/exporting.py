@@ -13,7 +13,6 @@ import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ from blake3 import blake3
 from services.common.store import View
 from services.state import areas
 from services.state.areas import Records
+from services.state.backup.aside import Aside
 from services.state.backup.blobs import BlobCare
 from services.state.backup.lines import Form
 from services.state.backup.making import check_going, rested
@@ -74,27 +74,27 @@ class Export:
     """Database → how its lines look, where that is another way than usual."""
 
 
-def export_tenant(view: View, export: Export, target: Path, stop: threading.Event) -> None:
+def export_tenant(view: View, export: Export, target: Aside, stop: threading.Event) -> None:
     """Write the archive of a tenant, as a view has it, to a file.
 
     Raises:
         ServiceError: RECORD_CORRUPT, ARTIFACT_CORRUPT, SERVICE_UNAVAILABLE where `stop` is set.
         OSError: it cannot be written.
     """
-    parts: list[tuple[ExportedFile, Path]] = []
+    parts: list[tuple[ExportedFile, Aside]] = []
     digests: set[str] = set()
     try:
         for records, usual in areas.EXPORTED:
-            path = target.with_name(f"{target.name}.{records.database}")
-            parts.append((ExportedFile(records.file, 0, ""), path))
+            part = target.beside(records.database)
+            parts.append((ExportedFile(records.file, 0, ""), part))
             form = export.forms.get(records.database, usual)
             lines = _lines(_rows(view, records, export.tenant, stop), form, export, digests)
-            parts[-1] = (_write_lines(lines, records.file, path), path)
+            parts[-1] = (_write_lines(lines, records.file, part), part)
         keys = [BlobKey(export.tenant, bytes.fromhex(digest)) for digest in sorted(digests)]
-        _write_tar(export, [part for part in parts if part[0].lines], keys, target, stop)
+        _write_tar(export, [each for each in parts if each[0].lines], keys, target, stop)
     finally:
-        for _, path in parts:
-            path.unlink(missing_ok=True)
+        for _, part in parts:
+            part.remove()
 
 
 def _lines(
@@ -124,9 +124,9 @@ def _rows(
         yield own, value
 
 
-def _write_lines(lines: Iterator[bytes], name: str, path: Path) -> ExportedFile:
+def _write_lines(lines: Iterator[bytes], name: str, part: Aside) -> ExportedFile:
     digest, count = blake3(), 0
-    with path.open("wb") as file:
+    with part.writing() as file:
         for line in lines:
             digest.update(line + b"\n")
             file.write(line + b"\n")
@@ -136,21 +136,24 @@ def _write_lines(lines: Iterator[bytes], name: str, path: Path) -> ExportedFile:
 
 def _write_tar(
     export: Export,
-    parts: list[tuple[ExportedFile, Path]],
+    parts: list[tuple[ExportedFile, Aside]],
     keys: list[BlobKey],
-    target: Path,
+    target: Aside,
     stop: threading.Event,
 ) -> None:
     sizes = [_size_of(export, key) for key in keys]
     blobs = ExportedBlobs(len(sizes), sum(sizes))
     manifest = Exported(FORMAT, export.tenant, [file for file, _ in parts], blobs)
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as opened:
+    with (
+        target.writing() as archive,
+        tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as opened,
+    ):
         tar: Any = opened
         tar.addfile(_member(MANIFEST, len(content)), io.BytesIO(content))
-        for file, path in parts:
-            with path.open("rb") as source:
-                tar.addfile(_member(file.name, path.stat().st_size), source)
+        for file, part in parts:
+            with part.reading() as source:
+                tar.addfile(_member(file.name, part.size), source)
         for key in keys:
             with _care(export).reading(key) as reader:
                 member = _member(f"{BLOBS}{key.digest.hex()}", reader.size_bytes)

@@ -15,6 +15,7 @@ from services.common.errors import Reason, ServiceError
 from services.common.store import is_full, storage_full
 from services.state import areas
 from services.state.backup.archive import Archive
+from services.state.backup.aside import Aside
 from services.state.backup.blobs import keys_in
 from services.state.backup.exporting import Export, export_tenant
 from services.state.backup.journal_lines import Secret, call_form
@@ -35,15 +36,23 @@ class Transfer:
         self._keeper = backups.keeper
 
     @contextmanager
-    def aside(self) -> Iterator[Path]:
+    def aside(self) -> Iterator[Aside]:
         """A file for an archive, gone in the end."""
+        aside = Aside(self._backups.folder.aside())
+        try:
+            yield aside
+        finally:
+            aside.remove()
+
+    @contextmanager
+    def _desk(self) -> Iterator[Path]:
         path = self._backups.folder.aside()
         try:
             yield path
         finally:
             path.unlink(missing_ok=True)
 
-    async def export_tenant(self, tenant: str, target: Path, *, in_clear: bool = False) -> None:
+    async def export_tenant(self, tenant: str, target: Aside, *, in_clear: bool = False) -> None:
         """Write a tenant as it is at one revision.
 
         Args:
@@ -56,7 +65,7 @@ class Transfer:
         """
         await self._backups.alone(lambda: self._export(tenant, target, in_clear=in_clear))
 
-    async def _export(self, tenant: str, target: Path, *, in_clear: bool) -> None:
+    async def _export(self, tenant: str, target: Aside, *, in_clear: bool) -> None:
         if tenant in self._keeper.restoring:
             raise tenant_restoring(tenant)
         with self._keeper.engine.snapshot() as view:
@@ -74,7 +83,7 @@ class Transfer:
                     raise storage_full() if is_full(error) else error from None
 
     async def import_tenant(
-        self, tenant: str, source: Path, *, replace: bool, dry_run: bool
+        self, tenant: str, source: Aside, *, replace: bool, dry_run: bool
     ) -> Restored:
         """Make a tenant what an archive says; the archive stays as a backup of it.
 
@@ -95,10 +104,12 @@ class Transfer:
 
         return await self._backups.alone(run)
 
-    async def _import(self, tenant: str, source: Path, *, replace: bool, dry_run: bool) -> Restored:
+    async def _import(
+        self, tenant: str, source: Aside, *, replace: bool, dry_run: bool
+    ) -> Restored:
         restorer, folder = self._backups.restorer, self._backups.folder
         try:
-            with self.aside() as desk:
+            with self._desk() as desk:
                 manifest = await asyncio.to_thread(self._taken_in, tenant, source, desk)
             (part,) = manifest.tenants
             if dry_run:
@@ -124,7 +135,7 @@ class Transfer:
                 tenant_id=tenant,
             )
 
-    def _taken_in(self, tenant: str, source: Path, desk: Path) -> Manifest:
+    def _taken_in(self, tenant: str, source: Aside, desk: Path) -> Manifest:
         """An archive's records as files of a backup, not named by a manifest yet."""
         archive = Archive(source, desk)
         maker = Maker(self._backups.folder, stop=self._backups.stop)

@@ -138,12 +138,12 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
     ) -> AsyncGenerator[backup_pb2.ExportTenantResponse, None]:
         """The archive, a piece at a time."""
         del context
-        with self._transfer.aside() as path:
+        with self._transfer.aside() as aside:
             await self._transfer.export_tenant(
-                current_tenant(), path, in_clear=request.include_sensitive
+                current_tenant(), aside, in_clear=request.include_sensitive
             )
-            total = path.stat().st_size
-            with path.open("rb") as archive:
+            total = aside.size
+            with aside.reading() as archive:
                 while data := await asyncio.to_thread(archive.read, _PIECE_BYTES):
                     yield backup_pb2.ExportTenantResponse(data=data, total_bytes=total)
 
@@ -154,8 +154,8 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
         del context
         replace = dry_run = False
         received = 0
-        with self._transfer.aside() as path:
-            with path.open("wb") as archive:
+        with self._transfer.aside() as aside:
+            with aside.writing() as archive:
                 async for request in requests:
                     if not received:
                         replace, dry_run = request.replace, request.dry_run
@@ -163,7 +163,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
                     received += len(request.data)
                     yield backup_pb2.ImportTenantResponse(received_bytes=received)
             done = await self._transfer.import_tenant(
-                current_tenant(), path, replace=replace, dry_run=dry_run
+                current_tenant(), aside, replace=replace, dry_run=dry_run
             )
         yield backup_pb2.ImportTenantResponse(
             received_bytes=received,

@@ -15,6 +15,7 @@ from services.state.backup.transfer import Transfer
 from services.state.model import Encoding, Value
 from tests.contract.backup_suite import SCOPE, World
 from tests.state_engines import embedded_keeper, memory_keeper
+from tests.state_world import contents, fill
 
 
 @pytest.fixture(params=["embedded", "memory"])
@@ -37,13 +38,13 @@ async def exported(world, tenant, **options):
     transfer = Transfer(world.backups)
     with transfer.aside() as path:
         await transfer.export_tenant(tenant, path, **options)
-        return path.read_bytes()
+        return contents(path)
 
 
 async def taken_in(world, tenant, archive, *, replace=False, dry_run=False):
     transfer = Transfer(world.backups)
     with transfer.aside() as path:
-        path.write_bytes(archive)
+        fill(path, archive)
         return await transfer.import_tenant(tenant, path, replace=replace, dry_run=dry_run)
 
 
@@ -123,7 +124,7 @@ async def test_what_comes_meanwhile_is_not_lost(world):
     loop = asyncio.get_running_loop()
     transfer._taken_in = late
     with transfer.aside() as path:
-        path.write_bytes(archive)
+        fill(path, archive)
         call = transfer.import_tenant("c", path, replace=False, dry_run=False)
         assert (await world.refusal(call)).reason == Reason.TENANT_NOT_EMPTY
     assert len(world.state("c")["items"]) == 1
