@@ -17,8 +17,8 @@ import pytest
 from services.common.clock import SystemClock
 from services.common.errors import Reason, ServiceError
 from tests.crash import scale
-from tests.crash.load_writers import TENANTS, swept, writers_of
 from tests.crash.conftest import seed_of
+from tests.crash.load_writers import TENANTS, swept, writers_of
 from tests.state_world import FullWorld, unpacked
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
