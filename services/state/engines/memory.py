@@ -51,7 +51,7 @@ class MemoryStore:
         """A copy of what is there now; of keys and values that is, their bytes are shared."""
         self._check_open()
         copies = {name: SortedDict(database) for name, database in self._databases.items()}
-        yield View(_Raw(), copies)
+        yield View(_Raw(), copies, self._cipher)
 
     async def write(self, operation: Callable[[Txn], T], *, grows: bool = False) -> T:
         """Run an operation; where it raises, nothing of it is kept."""
