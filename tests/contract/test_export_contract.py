@@ -214,6 +214,8 @@ async def test_lines_must_go_together(bare, change, file, why):
     assert not list(bare.root.glob("tenants/c/chunks/*/*"))
 
 
+FIELD = {"path": "p", "type": "any"}
+VERSION = {"version": "1.0.0", "fields": [], "transforms": [], "create_time_ns": 1}
 GOOD = {
     "sessions": {"session_id": "s", "status": "active", "create_time_ns": 1, "update_time_ns": 1}
     | {"timeout_ns": 0, "retention_ns": 0, "auto_save_ns": 0, "revision": 5},
@@ -263,6 +265,12 @@ GOOD = {
         ("journal", {"request": None}, "request"),
         ("schemas", {"name": "a/b"}, "name"),
         ("schemas", {}, "current"),
+        ("schemas", {"schema": None, "version": VERSION | {"version": "1"}}, "version"),
+        (
+            "schemas",
+            {"schema": None, "version": VERSION | {"fields": [FIELD | {"colour": "red"}]}},
+            "version.fields.0.colour",
+        ),
         ("artifacts", {"digest": "abc"}, "digest"),
         ("artifacts", {}, "digest"),
         ("artifacts", {"name": "a\u0301"}, "name"),

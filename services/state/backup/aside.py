@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, Literal
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from services.common.store import is_full, storage_full
+
 _BUFFER_BYTES = 256 * 1024
 _KEY_BYTES = 32
 _BLOCK_BYTES = 16
@@ -33,7 +35,10 @@ class Aside:
         return self._path.stat().st_size
 
     def writing(self) -> BinaryIO:
-        """The file, to be written anew; closed by the caller."""
+        """The file, to be written anew; closed by the caller.
+
+        Its writing, flushing and closing raise ServiceError, STORAGE_FULL, where the disk is full.
+        """
         self._key = os.urandom(_KEY_BYTES)  # one key never covers two contents
         return io.BufferedWriter(_Covered(self._path, "wb", self._key), _BUFFER_BYTES)
 
@@ -87,7 +92,10 @@ class _Covered(io.RawIOBase):
     def write(self, content: Any) -> int:
         begin = self._place
         covered = self._cover(bytes(content))
-        written = self._file.write(covered) or 0
+        try:
+            written = self._file.write(covered) or 0
+        except OSError as error:
+            raise storage_full() if is_full(error) else error from None
         self._place = begin + written
         return written
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from services.common.store import storage_full
 
 _TABLES = """
 PRAGMA journal_mode = OFF;
@@ -19,6 +22,21 @@ CREATE TABLE counts (
 ) WITHOUT ROWID;
 CREATE TABLE files (digest BLOB PRIMARY KEY, place INTEGER, size INTEGER) WITHOUT ROWID;
 """
+
+
+@contextmanager
+def full_told() -> Iterator[None]:
+    """A disk that is full is told as that, whoever works with a desk within.
+
+    Raises:
+        ServiceError: STORAGE_FULL.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise storage_full() from None
+        raise
 
 
 class Desk:

@@ -32,6 +32,8 @@ _VALUES = (
     f"must hold truth values, finite numbers, texts, bytes, lists and maps, {VALUE_DEPTH_MAX} "
     "levels deep at most"
 )
+_DEFAULTS = (None, False, "")
+"""What a line may say and need not."""
 _NAMED = re.compile(r"(?: - at `\$\.?|field `)([^`]+)`")
 
 Time = Annotated[int, msgspec.Meta(ge=0, le=_TIME_MAX)]
@@ -67,6 +69,9 @@ class Form(Generic[S]):
     """Which records are worth nothing without each other. Where a line of them was withheld, an
     import leaves all of them out; None: each stands for itself."""
 
+    is_strict: bool = False
+    """Whether parts of a line may have fields that nobody knows, which must be looked for."""
+
     def write(self, line: S, *, in_clear: bool) -> bytes:
         """A line as an export has it."""
         told = None if in_clear else self.withhold(line)
@@ -79,9 +84,12 @@ class Form(Generic[S]):
             UnfitError: it is something else.
         """
         try:
-            return msgspec.json.decode(line, type=self.line)
+            found = msgspec.json.decode(line, type=self.line)
+            told = msgspec.json.decode(line) if self.is_strict else {}
         except (ValueError, RecursionError) as error:
             raise _unread(error) from None
+        check_known(told, msgspec.to_builtins(found) if told else {}, "")
+        return found
 
     def record(self, line: S) -> Record:
         """A line's record, checked.
@@ -119,6 +127,22 @@ def check(holds: object, field: str, rule: str) -> None:
     """
     if not holds:
         raise UnfitError(rule, field)
+
+
+def check_known(told: Any, known: Any, place: str) -> None:
+    """Refuse fields that were read as if they were not there.
+
+    Raises:
+        UnfitError: there is one.
+    """
+    if isinstance(told, dict):
+        for name, inner in told.items():
+            there = isinstance(known, dict) and (name in known or inner in _DEFAULTS)
+            check(there, f"{place}{name}", "is not known")
+            check_known(inner, known.get(name), f"{place}{name}.")
+    elif isinstance(told, list):
+        for number, (inner, kept) in enumerate(zip(told, known, strict=True)):
+            check_known(inner, kept, f"{place}{number}.")
 
 
 class Metadata(msgspec.Struct, frozen=True):

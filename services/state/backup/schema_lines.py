@@ -117,4 +117,4 @@ def _own(key: bytes) -> bytes:
     return key[len(_TENANT) + 1 :]
 
 
-SCHEMA = Form(SchemaLine, _tell, _keep, _withhold, lambda line: line.name)
+SCHEMA = Form(SchemaLine, _tell, _keep, _withhold, lambda line: line.name, is_strict=True)

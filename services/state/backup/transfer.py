@@ -17,6 +17,7 @@ from services.state import areas
 from services.state.backup.archive import Archive
 from services.state.backup.aside import Aside
 from services.state.backup.blobs import keys_in
+from services.state.backup.desk import full_told
 from services.state.backup.exporting import Export, export_tenant
 from services.state.backup.journal_lines import Secret, call_form
 from services.state.backup.making import Maker
@@ -109,7 +110,7 @@ class Transfer:
     ) -> Restored:
         restorer, folder = self._backups.restorer, self._backups.folder
         try:
-            with self._desk() as desk:
+            with self._desk() as desk, full_told():
                 manifest = await asyncio.to_thread(self._taken_in, tenant, source, desk)
             (part,) = manifest.tenants
             if dry_run:

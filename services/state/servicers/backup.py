@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import IO
 
 from llmspell.v1 import backup_pb2, backup_pb2_grpc
 
 from services.common.context import current_context, current_tenant
 from services.common.paging import PageTokens, page_size
-from services.common.store import is_full, storage_full
 from services.state.backup.model import Listed, Restored
 from services.state.backup.service import Backups
 from services.state.backup.transfer import Transfer
@@ -159,7 +157,7 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
                 async for request in requests:
                     if not received:
                         replace, dry_run = request.replace, request.dry_run
-                    await asyncio.to_thread(_write, archive, request.data)
+                    await asyncio.to_thread(archive.write, request.data)
                     received += len(request.data)
                     yield backup_pb2.ImportTenantResponse(received_bytes=received)
             done = await self._transfer.import_tenant(
@@ -170,18 +168,6 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
             result=_restored(done),
             backup_id="" if dry_run else done.backup_id,
         )
-
-
-def _write(archive: IO[bytes], data: bytes) -> None:
-    """Take more of an archive.
-
-    Raises:
-        ServiceError: STORAGE_FULL.
-    """
-    try:
-        archive.write(data)
-    except OSError as error:
-        raise storage_full() if is_full(error) else error from None
 
 
 def _restored(done: Restored) -> backup_pb2.RestoreBackupResponse:

@@ -1,11 +1,15 @@
 """Files that are wanted for a while: read from anywhere, unreadable to others."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common.errors import Reason, ServiceError
 from services.state.backup.aside import Aside
+from services.state.backup.desk import Desk, full_told
 
 CONTENT = os.urandom(700_000) + b"the kettle" * 1000
 
@@ -27,6 +31,36 @@ def test_it_is_covered_on_the_disk(tmp_path):
     aside.remove()
     aside.remove()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_full_disk_is_told(size):
+    """Wherever it is found: while it is written, or with what was still to be written."""
+    aside = Aside(Path("/dev/full"))
+
+    def write():
+        with aside.writing() as file:
+            file.write(b"x" * size)
+
+    with pytest.raises(ServiceError) as info:
+        write()
+    assert info.value.reason == Reason.STORAGE_FULL
+
+
+def test_a_full_disk_on_the_desk(tmp_path):
+    """What SQLite says of a full disk is told as all say it."""
+    desk = Desk(tmp_path / "desk")
+    desk._base.execute("PRAGMA max_page_count = 10")
+
+    def fill():
+        with full_told():
+            for number in range(1000):
+                desk.put("shelf", b"%d" % number, bytes(1000))
+
+    with pytest.raises(ServiceError) as info:
+        fill()
+    assert info.value.reason == Reason.STORAGE_FULL
+    desk.close()
 
 
 @given(st.lists(st.tuples(st.integers(0, len(CONTENT) + 10), st.integers(0, 300_000)), max_size=5))
