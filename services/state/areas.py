@@ -74,6 +74,15 @@ def no_entries(key: bytes, value: bytes) -> Iterable[Entry]:
     return ()
 
 
+def _first_part(own: bytes) -> bytes:
+    return own.partition(b"\0")[0]
+
+
+def _scope_session(own: bytes) -> bytes:
+    kind, _, name = _first_part(own).partition(b":")
+    return name if kind == b"session" else b""
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """A database with what tenants have, and the indexes that follow from its records."""
@@ -90,9 +99,9 @@ class Records:
     is_ended: Callable[[bytes | None, bytes | None], bool] | None = None
     """Value before a restore and after it → whether what others keep of it is to go; None: nobody
     keeps anything."""
-    owner: str = ""
-    """A database whose record each belongs to, under the first part of its key. An export leaves
-    out what belongs to none: it is being erased."""
+    session_of: Callable[[bytes], bytes] | None = None
+    """Key without the tenant → the session that it goes with, or nothing. An export leaves out what
+    goes with one that is being erased."""
 
     @property
     def file(self) -> str:
@@ -101,7 +110,7 @@ class Records:
 
 
 KEPT: tuple[Records, ...] = (
-    Records(ITEMS, items.index_entries, (EXPIRY,), form=item_lines.ITEM),
+    Records(ITEMS, items.index_entries, (EXPIRY,), form=item_lines.ITEM, session_of=_scope_session),
     Records(
         SESSIONS,
         sessions.index_entries,
@@ -111,16 +120,16 @@ KEPT: tuple[Records, ...] = (
     ),
     Records(EVENTS, events.index_entries, (EVENT_ENDS,), form=event_lines.EVENTS),
     Records(EVENT_LOGS, form=event_lines.LOG),
-    Records(CHECKPOINTS, form=session_lines.CHECKPOINT, owner=SESSIONS),
-    Records(CHECKPOINT_ITEMS, form=item_lines.CHECKPOINT_ITEM, owner=SESSIONS),
-    Records(ARTIFACTS, form=artifact_lines.ARTIFACT),
-    Records(ARTIFACT_NAMES, form=artifact_lines.ARTIFACT_NAME),
+    Records(CHECKPOINTS, form=session_lines.CHECKPOINT, session_of=_first_part),
+    Records(CHECKPOINT_ITEMS, form=item_lines.CHECKPOINT_ITEM, session_of=_first_part),
+    Records(ARTIFACTS, form=artifact_lines.ARTIFACT, session_of=_scope_session),
+    Records(ARTIFACT_NAMES, form=artifact_lines.ARTIFACT_NAME, session_of=_scope_session),
     Records(ARTIFACT_ORDER),
     Records(ARTIFACT_DIGESTS),
-    Records(ARTIFACT_SCOPES, form=artifact_lines.ARTIFACT_SCOPE),
-    Records(CHECKPOINT_ARTIFACTS, form=artifact_lines.CHECKPOINT_ARTIFACT, owner=SESSIONS),
+    Records(ARTIFACT_SCOPES, form=artifact_lines.ARTIFACT_SCOPE, session_of=_scope_session),
+    Records(CHECKPOINT_ARTIFACTS, form=artifact_lines.CHECKPOINT_ARTIFACT, session_of=_first_part),
     Records(BLOB_REFS, tombs=BLOB_TOMBS),
-    Records(JOURNAL, form=journal_lines.CALL),
+    Records(JOURNAL, form=journal_lines.CALL, session_of=_first_part),
     Records(JOURNALS),
     Records(SCHEMAS, form=schema_lines.SCHEMA),
 )

@@ -20,6 +20,7 @@ from services.state.layout import EXPIRY, tenant_prefix
 from services.state.model import Encoding, Value, Write
 from services.state.session_ends import SessionEnds
 from services.state.session_model import NewSession, Status
+from services.state.session_step import SessionStep
 from services.state.sessions import Sessions
 from services.state.step import Keeper, changes_after, kept_changes
 
@@ -232,6 +233,28 @@ async def ends_follow_a_restore(world: World) -> None:
     assert again.revision > new[-1].revision
 
 
+async def what_was_being_erased_is_erased(world: World) -> None:
+    """Of a session that was deleted before a backup, and erased after it, a restore leaves none."""
+    sessions = Sessions(world.keeper, slice_size=3)
+    for tenant in ("a", "b"):
+        await sessions.create(tenant, NewSession(session_id="s"))
+        await world.fill(tenant, 20)
+        await sessions.create_checkpoint(tenant, "s")
+    other = world.state("b")
+    await world.keeper.step(lambda step: SessionStep(step, "a").delete("s"))
+    manifest = await world.backups.create("a")
+    assert manifest.tenants[0].erasing == ["s"]
+    while await sessions.sweep():
+        pass
+    empty = world.state("a")
+    await world.backups.restore("a", manifest.backup_id, any_tenant=False)
+    assert len(world.state("a")["items"]) == 20
+    while await sessions.sweep():
+        pass
+    assert world.state("a") == empty
+    assert world.state("b") == other
+
+
 async def an_empty_tenant_is_backed_up_as_such(world: World) -> None:
     """Its restore empties it."""
     manifest = await world.backups.create("a")
@@ -380,6 +403,7 @@ CLAIMS = (
     a_backup_of_all_restores_all,
     who_the_tenants_are_is_restored_on_request,
     ends_follow_a_restore,
+    what_was_being_erased_is_erased,
     an_empty_tenant_is_backed_up_as_such,
     who_watched_learns_of_a_restore,
     a_tenant_in_restore_is_refused,

@@ -13,6 +13,7 @@ from services.state.journal_model import Entry
 from services.state.migrations.model import Custom, Family, Schema
 from services.state.model import Encoding, Value
 from services.state.session_model import NewSession
+from services.state.session_step import SessionStep
 from tests.state_world import BYTES, FullWorld, packed, unpacked
 
 
@@ -160,12 +161,14 @@ async def test_an_export_without_secrets_is_taken_in(world):
 
 
 async def test_what_is_being_erased_stays_out(world):
-    """Checkpoints of a session that was deleted, and is not erased yet, are in no export."""
-    place = b"a\0one"
-    await world.keeper.step(lambda step: step.txn.delete("sessions", place))
+    """Of a session that was deleted, and is not erased yet, nothing is in an export."""
+    await world.keeper.step(lambda step: SessionStep(step, "a").delete("one"))
     files = unpacked(await world.exported("a"))
-    assert "checkpoints.jsonl" not in files
-    await world.taken_in("c", packed(files))
+    for name, content in files.items():
+        assert b'"session:one"' not in content, name
+        assert b'"session_id":"one"' not in content, name
+    assert not any(name.startswith("checkpoint") for name in files)
+    await world.taken_in("c", packed({k: v for k, v in files.items() if k != "manifest.json"}))
 
 
 DIGEST = blake3(b"one").hexdigest()

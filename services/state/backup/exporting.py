@@ -24,7 +24,7 @@ from services.state.areas import Records
 from services.state.backup.aside import Aside
 from services.state.backup.blobs import BlobCare
 from services.state.backup.lines import Form
-from services.state.backup.making import check_going, rested
+from services.state.backup.making import check_going, erased_sessions, rested
 from services.state.blob_format import BlobKey, BlobReader
 from services.state.layout import tenant_prefix
 
@@ -107,21 +107,15 @@ def _lines(
         yield form.write(line, in_clear=export.in_clear)
 
 
-def _rows(
-    view: View, records: Records, tenant: str, stop: threading.Event
-) -> Iterator[tuple[bytes, bytes]]:
-    """Keys without the tenant, and values; what belongs to nobody any more is passed over."""
+def _rows(view: View, records: Records, tenant: str, stop: threading.Event) -> Iterator[Row]:
+    """Keys without the tenant, and values; what is being erased is passed over."""
     prefix = tenant_prefix(tenant)
-    last, is_owned = b"\0", True
+    erased = {session.encode() for session in erased_sessions(view, tenant)}
+    session_of = records.session_of if erased else None
     for key, value in rested(view.scan(records.database, prefix), stop):
         own = key[len(prefix) :]
-        if records.owner:
-            owner = own.partition(b"\0")[0]
-            if owner != last:
-                last, is_owned = owner, view.has(records.owner, prefix + owner)
-            if not is_owned:
-                continue
-        yield own, value
+        if session_of is None or session_of(own) not in erased:
+            yield own, value
 
 
 def _write_lines(lines: Iterator[bytes], name: str, part: Aside) -> ExportedFile:

@@ -23,7 +23,7 @@ from services.state.backup.blobs import BlobCare, known_blobs
 from services.state.backup.folder import CHUNKS, BackupFolder
 from services.state.backup.model import BlobRef, ChunkRef, DatabasePart, TenantPart
 from services.state.blob_format import BlobKey
-from services.state.layout import tenant_prefix
+from services.state.layout import SESSION_DUE, sessions, tenant_prefix
 
 _WORK_S = 0.0005
 _REST_S = 0.00005
@@ -69,7 +69,8 @@ class Maker:
         """
         prefix = tenant_prefix(tenant)
         found = {each.database: sliced(view, each.database, prefix) for each in areas.KEPT}
-        return self.part(tenant, found, key, sealed_key, strip=len(prefix))
+        part = self.part(tenant, found, key, sealed_key, strip=len(prefix))
+        return msgspec.structs.replace(part, erasing=erased_sessions(view, tenant))
 
     def part(
         self,
@@ -186,6 +187,12 @@ def _size_of_sound(path: Path, name: str, key: bytes | None) -> int:
     except (OSError, chunks.UnsoundError):
         return 0
     return len(stored)
+
+
+def erased_sessions(view: View, tenant: str) -> list[str]:
+    """Sessions that were deleted, and of which something is still to be erased."""
+    places = view.keys(SESSION_DUE, sessions.erase_prefix(tenant))
+    return [sessions.split_due_key(place)[3] for place in places]
 
 
 def tenants_of(view: View) -> list[str]:

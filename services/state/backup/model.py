@@ -51,6 +51,8 @@ class TenantPart(msgspec.Struct, frozen=True):
     tenant: str
     databases: list[DatabasePart]
     blobs: list[BlobRef] = []
+    erasing: list[str] = []
+    """Sessions that were deleted, and of which something was still to be erased."""
     sealed_key: str = ""
     """The key of its files, sealed with the master key; empty: they are not encrypted."""
 

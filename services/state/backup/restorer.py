@@ -33,8 +33,9 @@ from services.state.backup.model import (
 )
 from services.state.backup.restoring import Slice, slices_of
 from services.state.backup.sealing import Sealing
-from services.state.layout import ITEMS, RESTORES, backups, tenant_prefix
+from services.state.layout import ITEMS, RESTORES, SESSION_DUE, backups, tenant_prefix
 from services.state.layout.items import ChangeKind, item_key
+from services.state.layout.sessions import Due, due_key
 from services.state.session_ends import forget_undone
 from services.state.step import Keeper, Step
 
@@ -150,6 +151,7 @@ class Restorer:
             await self._replace_slice(each, prefix, deltas.of(each))
             failpoints.hit("restore.slice_written")
         await self._forget_undone(part.tenant)
+        await self._keeper.step(partial(_go_on_erasing, part=part))
         for database in areas.CLEARED:
             await self._clear(database, prefix)
         return deltas.told()
@@ -227,6 +229,12 @@ def still_there(view: View, parts: Sequence[TenantPart]) -> list[TenantPart]:
 def _mark(step: Step, tenant: str, backup_id: str) -> None:
     restoring_now = backups.Restoring(backup_id, step.now_ns)
     step.txn.put(RESTORES, tenant.encode(), backups.pack_restoring(restoring_now))
+
+
+def _go_on_erasing(step: Step, part: TenantPart) -> None:
+    """What was being erased when the backup was made is erased."""
+    for session in part.erasing:
+        step.txn.put(SESSION_DUE, due_key(Due.ERASE, 0, part.tenant, session), b"")
 
 
 def _unmark(step: Step, tenant: str) -> None:

@@ -85,6 +85,11 @@ def due_key(due: Due, moment_ns: int, tenant: str, session_id: str) -> bytes:
     return _DUE.pack(due, moment_ns) + _join(tenant, session_id)
 
 
+def erase_prefix(tenant: str) -> bytes:
+    """What the keys in `session_due` of a tenant's sessions that are to be erased begin with."""
+    return due_key(Due.ERASE, 0, tenant, "")
+
+
 def split_due_key(stored: bytes) -> tuple[Due, int, str, str]:
     """What, when, tenant and session."""
     due, moment_ns = _DUE.unpack_from(stored)
