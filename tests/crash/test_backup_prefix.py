@@ -13,11 +13,13 @@ from contextlib import suppress
 import pytest
 
 from services.common.errors import Reason, ServiceError
+from services.state.backup.aside import Aside
 from services.state.backup.service import Backups
 from services.state.backup.transfer import Transfer
 from tests.crash import scale
 from tests.crash.backup_writers import KEYS, TENANTS, World, Writer, at
 from tests.crash.conftest import seed_of
+from tests.state_world import contents, fill
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(300)]
 
@@ -117,9 +119,9 @@ async def small(tmp_path):
     for _ in range(60):
         await writer._write()
     manifest = await world.backups.create("a")
-    archive = tmp_path / "archive"
+    archive = Aside(tmp_path / "archive")
     await Transfer(world.backups).export_tenant("a", archive)
-    yield world, manifest, archive
+    yield world, manifest, contents(archive)
     await world.close()
 
 
@@ -168,19 +170,18 @@ async def test_a_backup_cut_at_any_byte_is_refused_whole(small, tmp_path, reache
 
 async def test_an_archive_cut_at_any_byte_is_refused_whole(small, tmp_path, reached):
     """An import takes all of it or nothing; the tenant stays empty, no backup is left of it."""
-    world, _, archive = small
-    transfer, whole = Transfer(world.backups), archive.read_bytes()
-    cut = tmp_path / "cut"
+    world, _, whole = small
+    transfer, cut = Transfer(world.backups), Aside(tmp_path / "cut")
     lengths = cuts_of(len(whole.rstrip(b"\0")), CUTS)  # a tar ends with zeros that say nothing
     for length in lengths:
-        cut.write_bytes(whole[:length])
+        fill(cut, whole[:length])
         with pytest.raises(ServiceError) as info:
             await transfer.import_tenant("c", cut, replace=False, dry_run=False)
         assert info.value.reason in REFUSALS, (length, info.value)
         assert await world.state("c") == ({}, {})
         assert not await world.backups.listed("c", any_tenant=False)
     world.backups.folder.remove_unnamed()
-    cut.write_bytes(whole)
+    fill(cut, whole)
     await transfer.import_tenant("c", cut, replace=False, dry_run=False)
     assert await world.state("c") == await world.state("a")
     reached(
