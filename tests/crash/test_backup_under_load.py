@@ -186,6 +186,11 @@ class ReadingAsItGoes:
             rows = list(now.scan(database, prefix, **options))
         yield from rows
 
+    def slice(self, database, prefix, **options):
+        """The next of what there is now."""
+        with self._engine.read() as now:
+            return now.slice(database, prefix, **options)
+
     def keys(self, database, prefix, **options):
         """What there is now."""
         with self._engine.read() as now:
