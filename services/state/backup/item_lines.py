@@ -53,37 +53,36 @@ L = TypeVar("L", bound=_Content)
 
 def _tell_item(own: bytes, stored: bytes) -> ItemLine:
     scope, key = own.decode().split("\0")
-    return _with_item(ItemLine(scope=scope, **_facts(key, stored)), stored)
+    return ItemLine(scope=scope, **_facts(key, stored))
 
 
 def _tell_checkpoint_item(own: bytes, stored: bytes) -> CheckpointItemLine:
     session_id, checkpoint_id, key = own.decode().split("\0")
     facts = _facts(key, stored)
-    line = CheckpointItemLine(session_id=session_id, checkpoint_id=checkpoint_id, **facts)
-    return _with_item(line, stored)
+    return CheckpointItemLine(session_id=session_id, checkpoint_id=checkpoint_id, **facts)
 
 
 def _facts(key: str, stored: bytes) -> dict[str, Any]:
-    item = layout.unpack_item(key, stored, values=False)
-    names = ("key", "revision", "create_time_ns", "update_time_ns", "expire_time_ns")
-    return {name: getattr(item, name) for name in names}
+    item = layout.unpack_item(key, stored)
+    assert item.value is not None, "an item is stored with its value"
+    facts: dict[str, Any] = {
+        "key": key,
+        "revision": item.revision,
+        "create_time_ns": item.create_time_ns,
+        "update_time_ns": item.update_time_ns,
+        "expire_time_ns": item.expire_time_ns,
+        "sensitive": item.value.is_sensitive,
+    }
+    return facts | _told(item.value)
 
 
-def _with_item(line: L, stored: bytes) -> L:
-    value = layout.unpack_item("", stored).value
-    assert value is not None, "an item is stored with its value"
-    return _with_value(line, value)
-
-
-def _with_value(line: L, value: Value) -> L:
+def _told(value: Value) -> dict[str, Any]:
     kind, content = value.encoding, value.content
-    return msgspec.structs.replace(
-        line,
-        json=content.decode() if kind is Encoding.JSON else None,
-        text=content.decode() if kind is Encoding.TEXT else None,
-        raw=content if kind is Encoding.RAW else None,
-        sensitive=value.is_sensitive,
-    )
+    return {
+        "json": content.decode() if kind is Encoding.JSON else None,
+        "text": content.decode() if kind is Encoding.TEXT else None,
+        "raw": content if kind is Encoding.RAW else None,
+    }
 
 
 def _withhold(line: L) -> L | None:
@@ -97,7 +96,7 @@ def _withhold(line: L) -> L | None:
     told = _redacted(line.key, value)
     if told is value:
         return None
-    return msgspec.structs.replace(_with_value(line, told), withheld=True)
+    return msgspec.structs.replace(line, withheld=True, **_told(told))
 
 
 def _redacted(key: str, value: Value) -> Value:
