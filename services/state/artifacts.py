@@ -18,6 +18,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
+import msgspec
 from blake3 import blake3
 
 from services.common.damage import Damages, name_of
@@ -46,8 +47,9 @@ from services.state.blobs import UNREADABLE, Blobs, Pins, Upload, corrupt
 from services.state.collector import Collector
 from services.state.layout import ARTIFACT_ORDER
 from services.state.layout import artifacts as layout
-from services.state.model import Changed
-from services.state.rules import check_place, page_limit
+from services.state.model import Changed, Once
+from services.state.requests import Requests
+from services.state.rules import check_place, check_request_id, page_limit
 from services.state.step import Keeper, Step
 
 log = logging.getLogger(__name__)
@@ -75,20 +77,34 @@ class Artifacts:
         self._keeper = keeper
         self._blobs = blobs
         self._pins = Pins()
+        self._requests = Requests(keeper)
         self._slice_size = slice_size
         self._finishing: set[asyncio.Task[Stored]] = set()
         self.collector = Collector(keeper, blobs, self._pins)
 
     async def store(
-        self, tenant: str, draft: Draft, chunks: AsyncIterator[bytes] | Iterable[bytes]
+        self,
+        tenant: str,
+        draft: Draft,
+        chunks: AsyncIterator[bytes] | Iterable[bytes],
+        *,
+        once: Once | None = None,
     ) -> Stored:
         """Add a version of a name from bytes that come in pieces; nothing stays where they end.
 
+        Args:
+            tenant: Whose.
+            draft: What is to be known of it.
+            chunks: Its bytes.
+            once: What the store is known by when it is repeated; the bytes count too.
+
         Raises:
             ServiceError: FIELD_INVALID, FIELD_REQUIRED, LIMIT_EXCEEDED, DIGEST_MISMATCH,
-                STORAGE_FULL; what the pieces raise.
+                STORAGE_FULL, REQUEST_ID_REUSED; what the pieces raise.
         """
         rules.check_draft(tenant, draft)
+        if once is not None:
+            check_request_id(once.request_id)
         async with self._upload(tenant) as upload:
             if isinstance(chunks, AsyncIterator):
                 size = 0
@@ -100,7 +116,7 @@ class Artifacts:
             else:
                 blob = await asyncio.to_thread(_write_all, upload, chunks)
             rules.check_content(draft, blob)
-            return await self._unstopped(self._keep(tenant, draft, blob, upload))
+            return await self._unstopped(self._keep(tenant, draft, blob, upload, once))
 
     async def get(self, tenant: str, choice: Choice) -> Artifact:
         """What is known of an artifact.
@@ -254,22 +270,31 @@ class Artifacts:
         """Wait for what is being committed."""
         await asyncio.gather(*self._finishing, return_exceptions=True)
 
-    async def _keep(self, tenant: str, draft: Draft, blob: Blob, upload: Upload) -> Stored:
+    async def _keep(
+        self, tenant: str, draft: Draft, blob: Blob, upload: Upload, once: Once | None
+    ) -> Stored:
         """Put bytes in place, then commit the record; the pin lasts until that is certain."""
-        key = BlobKey(tenant, blob.digest)
+        key, made = BlobKey(tenant, blob.digest), False
+        if once is not None:
+            once = msgspec.structs.replace(once, digest=once.digest + blob.digest)
 
         def operation(step: Step) -> Stored:
+            nonlocal made
             artifact = ArtifactStep(step).store(tenant, draft, blob)
+            made = True
             return Stored(artifact, step.revision)
 
         try:
             async with self._pins.hold(key):
                 await asyncio.to_thread(upload.publish)
                 self._damages.healed(name_of("artifact", blob.digest.hex()))
-                return await self._keeper.step(operation, grows=True)
+                stored = await self._requests.step(tenant, once, Stored, operation, grows=True)
         except Exception:  # but not where the process ends: the record may yet be committed
             await self.collector.collect([key])
             raise
+        if not made:  # it was before, and what it made is perhaps gone
+            await self.collector.collect([key])
+        return stored
 
     async def _unstopped(self, work: Awaitable[Stored]) -> Stored:
         """Await what goes on to its end even if whoever asked for it has gone."""

@@ -46,17 +46,19 @@ class CheckpointStep:
         rules.check_not_ended(session)
         return self._save(session)
 
-    def auto_save(self, moment_ns: int) -> None:
-        """Save a session for which that is due since `moment_ns`, where it changed since."""
+    def auto_save(self, moment_ns: int) -> bool:
+        """Save a session where that is due since `moment_ns`, if it changed; whether it was due."""
         session = self._due(moment_ns)
         if session is not None:
             self._put_off(self._save(session).session if self._changed() else session)
+        return session is not None
 
-    def put_off(self, moment_ns: int) -> None:
-        """Try again, after the usual time, what could not be saved now."""
+    def put_off(self, moment_ns: int) -> bool:
+        """Try again, after the usual time, what could not be saved now; whether it was due."""
         session = self._due(moment_ns)
         if session is not None:
             self._put_off(session)
+        return session is not None
 
     def _due(self, moment_ns: int) -> Session | None:
         """The session, where it is to be saved at this moment; else its entry goes."""

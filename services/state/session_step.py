@@ -42,6 +42,10 @@ ENDS_LINE = "\0session ends"
 _SECOND_NS = 10**9
 
 
+class NotErased(Exception):  # noqa: N818  (says what is the matter)
+    """What a session of this id has left must be erased before there can be another."""
+
+
 class SessionStep:
     """One transaction's sessions of one tenant."""
 
@@ -64,21 +68,29 @@ class SessionStep:
             raise rules.not_found(session_id)
         return seen
 
-    def create(self, session_id: str, new: NewSession) -> Session | None:
-        """A new session; None where what one of this id has left must be erased first.
+    def create(self, session_id: str, new: NewSession) -> Session:
+        """A new session.
 
         Raises:
             ServiceError: SESSION_EXISTS; SESSION_NOT_FOUND for a parent that is not there.
+            NotErased: make way first, and erase.
         """
-        self._refuse_existing(session_id)
+        if self._is_over(session_id):
+            raise NotErased(session_id)
+        if self._has(session_id):
+            raise session_exists(session_id)
         erase = layout.due_key(Due.ERASE, 0, self._tenant, session_id)
         if self._txn.has(SESSION_DUE, erase):
-            return None
+            raise NotErased(session_id)
         if new.parent:
             self.get(new.parent)
         return self._put(
             None, _begun(session_id, new, self._step.now_ns), ChangeKind.SESSION_CREATE
         )
+
+    def make_way(self, session_id: str) -> bool:
+        """Delete a session whose retention is over, and that the sweep has not come by."""
+        return self._is_over(session_id) and self.delete(session_id)
 
     def update(self, session_id: str, changes: SessionChanges) -> Session:
         """Change what a session says of itself; times count from where they counted before."""
@@ -191,16 +203,9 @@ class SessionStep:
         except ServiceError:
             return None
 
-    def _refuse_existing(self, session_id: str) -> None:
+    def _is_over(self, session_id: str) -> bool:
         stored = self.readable(session_id)
-        if stored is not None and rules.seen_at(stored, self._step.now_ns) is None:
-            self.delete(session_id)  # its retention is over, and the sweep has not come by
-        elif self._has(session_id):
-            raise ServiceError(
-                Reason.SESSION_EXISTS,
-                f"There is a session {session_id} already.",
-                session_id=session_id,
-            )
+        return stored is not None and rules.seen_at(stored, self._step.now_ns) is None
 
     def _drop_checkpoints(self, session_id: str, limit: int) -> int:
         """Remove up to `limit` records of its checkpoints; how many."""
@@ -255,6 +260,13 @@ class SessionStep:
 
     def _has(self, session_id: str) -> bool:
         return self._txn.has(SESSIONS, layout.session_key(self._tenant, session_id))
+
+
+def session_exists(session_id: str) -> ServiceError:
+    """The id is taken."""
+    return ServiceError(
+        Reason.SESSION_EXISTS, f"There is a session {session_id} already.", session_id=session_id
+    )
 
 
 def stored_session(view: View, tenant: str, session_id: str) -> Session | None:

@@ -39,6 +39,8 @@ from services.state.layout import (
 from services.state.layout import sessions as layout
 from services.state.layout.items import ChangeKind
 from services.state.layout.sessions import Due
+from services.state.model import Once
+from services.state.requests import Requests
 from services.state.session_model import (
     Checkpoint,
     NewSession,
@@ -50,7 +52,7 @@ from services.state.session_model import (
     SessionPage,
     Status,
 )
-from services.state.session_step import SessionStep, due_entries, seen_session
+from services.state.session_step import NotErased, SessionStep, due_entries, seen_session
 from services.state.step import Keeper, Step
 
 _log = logging.getLogger(__name__)
@@ -82,12 +84,13 @@ class Sessions:
             slice_size: Records that one step of an erasure removes.
             also_erase: Erase what a tenant has in a scope beside items; they may be asked twice.
         """
+        self._requests = Requests(keeper)
         self._also_erase = also_erase
         self._keeper = keeper
         self._engine = keeper.engine
         self._slice_size = slice_size
 
-    async def create(self, tenant: str, new: NewSession) -> Session:
+    async def create(self, tenant: str, new: NewSession, *, once: Once | None = None) -> Session:
         """Begin a session.
 
         What a deleted one of this id has left is erased first.
@@ -98,12 +101,17 @@ class Sessions:
         rules.check_new(tenant, new)
         session_id = new.session_id or str(uuid.uuid4())
         while True:
-            made = await self._keeper.step(
-                lambda step: SessionStep(step, tenant).create(session_id, new), grows=True
-            )
-            if made is not None:
-                return made
-            await self._erase(tenant, session_id)
+            try:
+                return await self._step(
+                    tenant,
+                    Session,
+                    lambda sessions: sessions.create(session_id, new),
+                    once=once,
+                    grows=True,
+                )
+            except NotErased:
+                await self._step(tenant, bool, lambda sessions: sessions.make_way(session_id))
+                await self._erase(tenant, session_id)
 
     async def get(self, tenant: str, session_id: str) -> tuple[Session, int]:
         """One session, and the revision at which it was so."""
@@ -134,14 +142,28 @@ class Sessions:
             found, behind = _page(view, tenant, wanted, most=most, after=after, now_ns=now_ns)
             return SessionPage(found, behind, view.revision())
 
-    async def update(self, tenant: str, session_id: str, changes: SessionChanges) -> Session:
+    async def update(
+        self, tenant: str, session_id: str, changes: SessionChanges, *, once: Once | None = None
+    ) -> Session:
         """Change what a session says of itself; in any status."""
         rules.check_changes(tenant, session_id, changes)
         return await self._step(
-            tenant, lambda sessions: sessions.update(session_id, changes), grows=True
+            tenant,
+            Session,
+            lambda sessions: sessions.update(session_id, changes),
+            once=once,
+            grows=True,
         )
 
-    async def move(self, tenant: str, session_id: str, to: Status, *, reason: str = "") -> Session:
+    async def move(
+        self,
+        tenant: str,
+        session_id: str,
+        to: Status,
+        *,
+        reason: str = "",
+        once: Once | None = None,
+    ) -> Session:
         """Take a session to another status; `reason`: why it failed.
 
         Raises:
@@ -150,31 +172,45 @@ class Sessions:
         rules.check_place(tenant, session_id)
         rules.check_reason(reason)
         return await self._step(
-            tenant, lambda sessions: sessions.move(session_id, to, reason=reason)
+            tenant,
+            Session,
+            lambda sessions: sessions.move(session_id, to, reason=reason),
+            once=once,
         )
 
-    async def save(self, tenant: str, session_id: str) -> Saved:
+    async def save(self, tenant: str, session_id: str, *, once: Once | None = None) -> Saved:
         """Take the checkpoint `autosave`, in place of the one before.
 
         Raises:
             ServiceError: SESSION_ENDED, LIMIT_EXCEEDED where it has too many items.
         """
         rules.check_place(tenant, session_id)
-        return await self._checkpoint(tenant, session_id, CheckpointStep.save, grows=True)
+        return await self._checkpoint(
+            tenant, session_id, Saved, CheckpointStep.save, once=once, grows=True
+        )
 
-    async def delete(self, tenant: str, session_id: str) -> bool:
+    async def delete(self, tenant: str, session_id: str, *, once: Once | None = None) -> bool:
         """Remove a session with its items and checkpoints; whether it was there.
 
         From the first step on it is not there; what it had is then erased slice by slice, and by
         the sweep where this call does not live to do it.
         """
         rules.check_place(tenant, session_id)
-        was_there = await self._step(tenant, lambda sessions: sessions.delete(session_id))
+        steps: list[SessionStep] = []
+
+        def operation(sessions: SessionStep) -> bool:
+            steps.append(sessions)
+            return sessions.delete(session_id)
+
+        was_there = await self._step(tenant, bool, operation, once=once)
         failpoints.hit("state.session.deleted")
-        await self._erase(tenant, session_id)
+        if steps:  # a repeated call leaves alone what has come since
+            await self._erase(tenant, session_id)
         return was_there
 
-    async def create_checkpoint(self, tenant: str, session_id: str, name: str = "") -> Saved:
+    async def create_checkpoint(
+        self, tenant: str, session_id: str, name: str = "", *, once: Once | None = None
+    ) -> Saved:
         """Keep the items and artifacts as they are now.
 
         Raises:
@@ -183,7 +219,12 @@ class Sessions:
         rules.check_place(tenant, session_id)
         rules.check_name(name)
         return await self._checkpoint(
-            tenant, session_id, lambda checkpoints: checkpoints.create(name), grows=True
+            tenant,
+            session_id,
+            Saved,
+            lambda checkpoints: checkpoints.create(name),
+            once=once,
+            grows=True,
         )
 
     async def list_checkpoints(self, tenant: str, session_id: str) -> Sequence[Checkpoint]:
@@ -194,7 +235,13 @@ class Sessions:
             return list_checkpoints(view, tenant, session_id)
 
     async def restore_checkpoint(
-        self, tenant: str, session_id: str, checkpoint_id: str, *, keep_present: bool = False
+        self,
+        tenant: str,
+        session_id: str,
+        checkpoint_id: str,
+        *,
+        keep_present: bool = False,
+        once: Once | None = None,
     ) -> Restored:
         """Put exactly the items and artifacts of a checkpoint back, in one step; others go.
 
@@ -210,16 +257,24 @@ class Sessions:
         return await self._checkpoint(
             tenant,
             session_id,
+            Restored,
             lambda checkpoints: checkpoints.restore(checkpoint_id, keep_present=keep_present),
+            once=once,
             grows=True,
         )
 
-    async def delete_checkpoint(self, tenant: str, session_id: str, checkpoint_id: str) -> bool:
+    async def delete_checkpoint(
+        self, tenant: str, session_id: str, checkpoint_id: str, *, once: Once | None = None
+    ) -> bool:
         """Remove a checkpoint; whether it was there."""
         rules.check_place(tenant, session_id)
         rules.check_checkpoint_id(checkpoint_id)
         return await self._checkpoint(
-            tenant, session_id, lambda checkpoints: checkpoints.delete(checkpoint_id)
+            tenant,
+            session_id,
+            bool,
+            lambda checkpoints: checkpoints.delete(checkpoint_id),
+            once=once,
         )
 
     async def purge(self, tenant: str) -> int:
@@ -257,14 +312,14 @@ class Sessions:
         elif due is Due.AUTO_SAVE:
             await self._auto_save(tenant, session_id, moment_ns)
         else:
-            gone = await self._step(tenant, lambda sessions: sessions.settle(entry))
+            gone = await self._step(tenant, bool, lambda sessions: sessions.settle(entry))
             if gone:
                 await self._erase(tenant, session_id)
 
     async def _auto_save(self, tenant: str, session_id: str, moment_ns: int) -> None:
         try:
             await self._checkpoint(
-                tenant, session_id, lambda each: each.auto_save(moment_ns), grows=True
+                tenant, session_id, bool, lambda each: each.auto_save(moment_ns), grows=True
             )
         except ServiceError as error:
             if error.reason in _NO_ROOM:
@@ -273,7 +328,7 @@ class Sessions:
                 "a session could not be saved",
                 extra={"tenant": tenant, "session_id": session_id, "why": error.message},
             )
-            await self._checkpoint(tenant, session_id, lambda each: each.put_off(moment_ns))
+            await self._checkpoint(tenant, session_id, bool, lambda each: each.put_off(moment_ns))
 
     async def _erase(self, tenant: str, session_id: str) -> None:
         if not self._is_there(tenant, session_id):  # a restore of the tenant may bring it back
@@ -288,30 +343,42 @@ class Sessions:
             return view.has(SESSIONS, layout.session_key(tenant, session_id))
 
     async def _erase_slice(self, tenant: str, session_id: str, after: str) -> str | None:
-        return await self._step(
-            tenant, lambda sessions: sessions.erase(session_id, after, self._slice_size)
+        return await self._keeper.step(
+            lambda step: SessionStep(step, tenant).erase(session_id, after, self._slice_size)
         )
 
     async def _purge_slice(self, tenant: str) -> int:
         return await self._keeper.step(lambda step: _purge(step, tenant, self._slice_size))
 
     async def _step(
-        self, tenant: str, operation: Callable[[SessionStep], T], *, grows: bool = False
+        self,
+        tenant: str,
+        kind: type[T],
+        operation: Callable[[SessionStep], T],
+        *,
+        once: Once | None = None,
+        grows: bool = False,
     ) -> T:
-        return await self._keeper.step(
-            lambda step: operation(SessionStep(step, tenant)), grows=grows
+        return await self._requests.step(
+            tenant, once, kind, lambda step: operation(SessionStep(step, tenant)), grows=grows
         )
 
     async def _checkpoint(
         self,
         tenant: str,
         session_id: str,
+        kind: type[T],
         operation: Callable[[CheckpointStep], T],
         *,
+        once: Once | None = None,
         grows: bool = False,
     ) -> T:
-        return await self._keeper.step(
-            lambda step: operation(CheckpointStep(step, tenant, session_id)), grows=grows
+        return await self._requests.step(
+            tenant,
+            once,
+            kind,
+            lambda step: operation(CheckpointStep(step, tenant, session_id)),
+            grows=grows,
         )
 
 

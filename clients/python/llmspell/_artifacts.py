@@ -23,6 +23,8 @@ from llmspell.v1 import artifact_pb2 as pb
 
 CHUNK_BYTES = 1024 * 1024
 _INT64 = range(2**63)
+_PAUSES_S = (0.3, 1.5, 2.0)
+"""Together about as long as a process that died takes to be back."""
 _STORE_S = 60.0
 """Seconds for a store in one message: its bytes have to reach the disk."""
 
@@ -77,22 +79,32 @@ def header(name: str, scope: str, details: Details) -> pb.ArtifactHeader:
     )
 
 
-def put(head: pb.ArtifactHeader, content: bytes) -> Call[Artifact]:
+def put(head: pb.ArtifactHeader, content: bytes, request_id: str) -> Call[Artifact]:
     """Store bytes that fit into one message."""
-    request = pb.PutArtifactRequest(header=head, content=content)
+    request = pb.PutArtifactRequest(header=head, content=content, request_id=request_id)
     return Call(request, _stored, _STORE_S)
 
 
-def store(head: pb.ArtifactHeader, chunks: Iterable[bytes]) -> Exchange[Artifact]:
+def store(head: pb.ArtifactHeader, chunks: Iterable[bytes], request_id: str) -> Exchange[Artifact]:
     """Store bytes as a stream."""
-    return Exchange(pb.StoreArtifactRequest, _messages(head, chunks), _stored)
+    return Exchange(pb.StoreArtifactRequest, _messages(head, chunks, request_id), _stored)
 
 
 def store_awaiting(
-    head: pb.ArtifactHeader, chunks: AsyncIterable[bytes]
+    head: pb.ArtifactHeader, chunks: AsyncIterable[bytes], request_id: str
 ) -> AwaitedExchange[Artifact]:
     """Likewise, of bytes that are awaited."""
-    return AwaitedExchange(pb.StoreArtifactRequest, _awaited_messages(head, chunks), _stored)
+    messages = _awaited_messages(head, chunks, request_id)
+    return AwaitedExchange(pb.StoreArtifactRequest, messages, _stored)
+
+
+def pauses_s(content: object) -> tuple[float | None, ...]:
+    """Seconds to wait before each further try to store this content, None for no more of them.
+
+    What can be read only once is not tried again.
+    """
+    is_there = isinstance(content, bytes | bytearray | memoryview | os.PathLike)
+    return (*_PAUSES_S, None) if is_there else (None,)
 
 
 def choice(
@@ -255,16 +267,16 @@ def _cut(content: memoryview) -> Iterator[bytes]:
         yield bytes(content[start : start + CHUNK_BYTES])
 
 
-def _messages(head: pb.ArtifactHeader, chunks: Iterable[bytes]) -> Iterator[Any]:
-    yield pb.StoreArtifactRequest(header=head)
+def _messages(head: pb.ArtifactHeader, chunks: Iterable[bytes], request_id: str) -> Iterator[Any]:
+    yield pb.StoreArtifactRequest(header=head, request_id=request_id)
     for chunk in chunks:
         yield pb.StoreArtifactRequest(chunk=chunk)
 
 
 async def _awaited_messages(
-    head: pb.ArtifactHeader, chunks: AsyncIterable[bytes]
+    head: pb.ArtifactHeader, chunks: AsyncIterable[bytes], request_id: str
 ) -> AsyncIterator[Any]:
-    yield pb.StoreArtifactRequest(header=head)
+    yield pb.StoreArtifactRequest(header=head, request_id=request_id)
     async for chunk in chunks:
         yield pb.StoreArtifactRequest(chunk=chunk)
 

@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing
 from pathlib import Path
 from typing import Unpack
+from uuid import uuid4
 
 from llmspell import _artifacts
 from llmspell import types as t
 from llmspell._awaiting import AsyncCaller
-from llmspell.errors import LLMSpellError
+from llmspell.errors import LLMSpellError, Unavailable
+from llmspell.v1.artifact_pb2 import ArtifactHeader
 
 
 class AsyncArtifactCalls(AsyncCaller):
@@ -24,6 +26,7 @@ class AsyncArtifactCalls(AsyncCaller):
         content: t.Content,
         *,
         scope: str = "global",
+        request_id: str = "",
         **details: Unpack[_artifacts.Details],
     ) -> t.Artifact:
         """Store bytes as a new version of a name; they are on disk when this returns.
@@ -34,19 +37,33 @@ class AsyncArtifactCalls(AsyncCaller):
             name: At most 256 bytes.
             content: Bytes, a `pathlib.Path`, a file of bytes, or pieces of bytes; at most 1 GiB.
             scope: Usually `session:ID`.
+            request_id: Makes it one store, however often it is asked for within ten minutes; one is
+                made where there is none. A store that no answer came to is tried again, unless
+                the content can be read only once.
             details: `artifact_type`, `mime_type`, `description`, `tags`, `metadata`,
                 `parent_digest`, `digest` (store only if the bytes have it), `keep_versions`.
 
         Raises:
-            InvalidArgument: DIGEST_MISMATCH, LIMIT_EXCEEDED.
+            InvalidArgument: DIGEST_MISMATCH, LIMIT_EXCEEDED, REQUEST_ID_REUSED.
             ResourceExhausted: STORAGE_FULL.
         """
         head = _artifacts.header(name, scope, details)
+        request_id = request_id or uuid4().hex
+        for pause_s in _artifacts.pauses_s(content):
+            try:
+                return await self._put(head, content, request_id)
+            except Unavailable:
+                if pause_s is None:
+                    raise
+                await asyncio.sleep(pause_s)
+        raise AssertionError
+
+    async def _put(self, head: ArtifactHeader, content: t.Content, request_id: str) -> t.Artifact:
         chunks = _chunks(content)
         first = [chunk async for chunk in _take(chunks, 2)]
         if len(first) < 2:  # noqa: PLR2004  (one message holds it)
-            return await self._unary(_artifacts.put(head, b"".join(first)))
-        exchange = _artifacts.store_awaiting(head, _chain(first, chunks))
+            return await self._unary(_artifacts.put(head, b"".join(first), request_id))
+        exchange = _artifacts.store_awaiting(head, _chain(first, chunks), request_id)
         async with aclosing(self._exchange(exchange)) as answers:
             return await anext(answers)
 

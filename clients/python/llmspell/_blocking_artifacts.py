@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Unpack
+from uuid import uuid4
 
 from llmspell import _artifacts
 from llmspell import types as t
 from llmspell._blocking import BlockingCaller
-from llmspell.errors import LLMSpellError
+from llmspell.errors import LLMSpellError, Unavailable
+from llmspell.v1.artifact_pb2 import ArtifactHeader
 
 
 class ArtifactCalls(BlockingCaller):
@@ -23,6 +26,7 @@ class ArtifactCalls(BlockingCaller):
         content: t.Content,
         *,
         scope: str = "global",
+        request_id: str = "",
         **details: Unpack[_artifacts.Details],
     ) -> t.Artifact:
         """Store bytes as a new version of a name; they are on disk when this returns.
@@ -33,19 +37,33 @@ class ArtifactCalls(BlockingCaller):
             name: At most 256 bytes.
             content: Bytes, a `pathlib.Path`, a file of bytes, or pieces of bytes; at most 1 GiB.
             scope: Usually `session:ID`.
+            request_id: Makes it one store, however often it is asked for within ten minutes; one is
+                made where there is none. A store that no answer came to is tried again, unless
+                the content can be read only once.
             details: `artifact_type`, `mime_type`, `description`, `tags`, `metadata`,
                 `parent_digest`, `digest` (store only if the bytes have it), `keep_versions`.
 
         Raises:
-            InvalidArgument: DIGEST_MISMATCH, LIMIT_EXCEEDED.
+            InvalidArgument: DIGEST_MISMATCH, LIMIT_EXCEEDED, REQUEST_ID_REUSED.
             ResourceExhausted: STORAGE_FULL.
         """
         head = _artifacts.header(name, scope, details)
+        request_id = request_id or uuid4().hex
+        for pause_s in _artifacts.pauses_s(content):
+            try:
+                return self._put(head, content, request_id)
+            except Unavailable:
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+        raise AssertionError
+
+    def _put(self, head: ArtifactHeader, content: t.Content, request_id: str) -> t.Artifact:
         chunks = _artifacts.pieces(content)
         first = list(itertools.islice(chunks, 2))
         if len(first) < 2:  # noqa: PLR2004  (one message holds it)
-            return self._unary(_artifacts.put(head, b"".join(first)))
-        exchange = _artifacts.store(head, itertools.chain(first, chunks))
+            return self._unary(_artifacts.put(head, b"".join(first), request_id))
+        exchange = _artifacts.store(head, itertools.chain(first, chunks), request_id)
         answers = self._exchange(exchange)
         try:
             return next(answers)

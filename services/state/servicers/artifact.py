@@ -16,8 +16,9 @@ from services.common.errors import limit_exceeded, required
 from services.common.limits import ARTIFACT_CHUNK_BYTES_MAX, ARTIFACT_PUT_BYTES_MAX
 from services.common.paging import PageTokens, page_size
 from services.state.artifacts import Artifacts
+from services.state.model import Once
 from services.state.servicers import artifact_messages as messages
-from services.state.servicers.messages import read_scope
+from services.state.servicers.messages import read_once, read_scope
 
 _CURSOR_BYTES = 8
 
@@ -38,7 +39,9 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         if first is None or first.WhichOneof("part") != "header":
             raise required("header")
         draft = messages.read_header(first.header, current_context().principal)
-        stored = await self._artifacts.store(current_tenant(), draft, _chunks(requests))
+        stored = await self._artifacts.store(
+            current_tenant(), draft, _chunks(requests), once=read_once(first)
+        )
         yield pb.StoreArtifactResponse(
             artifact=messages.write_artifact(stored.artifact), revision=stored.revision
         )
@@ -50,7 +53,8 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         del context
         _check_length("content", len(request.content), ARTIFACT_PUT_BYTES_MAX)
         draft = messages.read_header(request.header, current_context().principal)
-        stored = await self._artifacts.store(current_tenant(), draft, [request.content])
+        once = _once_without_content(request)
+        stored = await self._artifacts.store(current_tenant(), draft, [request.content], once=once)
         return pb.PutArtifactResponse(
             artifact=messages.write_artifact(stored.artifact), revision=stored.revision
         )
@@ -153,6 +157,13 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         if after is None:
             return ""
         return self._page_tokens.seal(bound_to, after.to_bytes(_CURSOR_BYTES, "big"))
+
+
+def _once_without_content(request: pb.PutArtifactRequest) -> Once | None:
+    """What a store is known by; its bytes come to it by their digest."""
+    if not request.request_id:
+        return None
+    return read_once(pb.PutArtifactRequest(header=request.header, request_id=request.request_id))
 
 
 async def _chunks(requests: AsyncIterator[pb.StoreArtifactRequest]) -> AsyncIterator[bytes]:

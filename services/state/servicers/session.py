@@ -11,6 +11,7 @@ from llmspell.v1 import session_pb2_grpc
 from services.common.context import current_tenant
 from services.common.paging import PageTokens, page_size
 from services.state.servicers import session_messages as messages
+from services.state.servicers.messages import read_once
 from services.state.session_ends import SessionEnds
 from services.state.session_model import Status
 from services.state.sessions import Sessions
@@ -29,7 +30,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.CreateSessionResponse:
         """Begin a session."""
         del context
-        session = await self._sessions.create(current_tenant(), messages.read_new(request))
+        session = await self._sessions.create(
+            current_tenant(), messages.read_new(request), once=read_once(request)
+        )
         return pb.CreateSessionResponse(session=messages.write_session(session))
 
     async def GetSession(  # noqa: N802
@@ -46,7 +49,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """Change what it says of itself."""
         del context
         changes = messages.read_changes(request)
-        session = await self._sessions.update(current_tenant(), request.session_id, changes)
+        session = await self._sessions.update(
+            current_tenant(), request.session_id, changes, once=read_once(request)
+        )
         return pb.UpdateSessionResponse(session=messages.write_session(session))
 
     async def ListSessions(  # noqa: N802
@@ -74,7 +79,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.SaveSessionResponse:
         """Take the checkpoint `autosave`."""
         del context
-        saved = await self._sessions.save(current_tenant(), request.session_id)
+        saved = await self._sessions.save(
+            current_tenant(), request.session_id, once=read_once(request)
+        )
         return pb.SaveSessionResponse(
             session=messages.write_session(saved.session),
             checkpoint=messages.write_checkpoint(saved.checkpoint),
@@ -107,7 +114,11 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """To failed."""
         del context
         moved = await self._sessions.move(
-            current_tenant(), request.session_id, Status.FAILED, reason=request.reason
+            current_tenant(),
+            request.session_id,
+            Status.FAILED,
+            reason=request.reason,
+            once=read_once(request),
         )
         return pb.FailSessionResponse(session=messages.write_session(moved))
 
@@ -123,7 +134,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> pb.DeleteSessionResponse:
         """Remove a session with all that it has."""
         del context
-        deleted = await self._sessions.delete(current_tenant(), request.session_id)
+        deleted = await self._sessions.delete(
+            current_tenant(), request.session_id, once=read_once(request)
+        )
         return pb.DeleteSessionResponse(deleted_count=int(deleted))
 
     async def CreateCheckpoint(  # noqa: N802
@@ -132,7 +145,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """Keep the items and artifacts as they are."""
         del context
         saved = await self._sessions.create_checkpoint(
-            current_tenant(), request.session_id, request.name
+            current_tenant(), request.session_id, request.name, once=read_once(request)
         )
         return pb.CreateCheckpointResponse(
             session=messages.write_session(saved.session),
@@ -157,6 +170,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             request.session_id,
             request.checkpoint_id,
             keep_present=request.keep_present,
+            once=read_once(request),
         )
         before = restored.before
         return pb.RestoreCheckpointResponse(
@@ -173,7 +187,10 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         """Remove a checkpoint."""
         del context
         deleted = await self._sessions.delete_checkpoint(
-            current_tenant(), request.session_id, request.checkpoint_id
+            current_tenant(),
+            request.session_id,
+            request.checkpoint_id,
+            once=read_once(request),
         )
         return pb.DeleteCheckpointResponse(deleted_count=int(deleted))
 
@@ -200,7 +217,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         to: Status,
     ) -> pb.Session:
         return messages.write_session(
-            await self._sessions.move(current_tenant(), request.session_id, to)
+            await self._sessions.move(
+                current_tenant(), request.session_id, to, once=read_once(request)
+            )
         )
 
 

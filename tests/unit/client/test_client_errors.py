@@ -28,26 +28,16 @@ FAMILIES = {
     "INTERNAL": errors.Internal,
 }
 NOT_REPEATABLE = {
-    "PutArtifact",
-    "StoreArtifact",
     "CreateBackup",
     "RestoreBackup",
     "ImportTenant",
-    "ArchiveSession",
-    "CompleteSession",
-    "CreateCheckpoint",
-    "CreateSession",
     "CreateSnapshot",
     "CreateApiKey",
     "CreateCollection",
     "CreateTenant",
     "RotateTenantKey",
-    "FailSession",
-    "RestoreCheckpoint",
-    "ResumeSession",
     "RunScript",
     "StartMigration",
-    "SuspendSession",
 }
 
 

@@ -148,7 +148,7 @@ Artifact.store = kit.either_way(Artifact, function(session, artifact_type, name,
   return id_of(answer.artifact)
 end)
 
--- A script has no files.
+-- A worker can open no file, and a folder for the files of a tenant's tools is not there yet.
 Artifact.store_file = kit.either_way(Artifact, function()
   kit.not_offered("Artifact.store_file: scripts have no files yet; use Artifact.store.")
 end)
