@@ -23,6 +23,7 @@ from services.state.model import Item, Write
 from services.state.session_model import AUTOSAVE, Checkpoint, Restored, Saved, Session
 from services.state.session_step import SessionStep
 from services.state.step import Step
+from services.state.tallies import limit_reached
 
 
 class CheckpointStep:
@@ -130,8 +131,8 @@ class CheckpointStep:
 
     def _create(self, session: Session, name: str) -> Saved:
         if session.checkpoint_count >= limits.CHECKPOINTS_MAX:
-            count = session.checkpoint_count + 1
-            raise limit_exceeded("the session's checkpoints", count, limits.CHECKPOINTS_MAX)
+            count, advice = session.checkpoint_count + 1, "Delete some of them."
+            raise limit_reached("the session's checkpoints", count, limits.CHECKPOINTS_MAX, advice)
         number = session.checkpoints_made + 1
         checkpoint_id = f"c{number}"
         session = self._sessions.amend(

@@ -31,6 +31,7 @@ from services.state.journal_model import Entry, Journal, JournalPage
 from services.state.layout import JOURNAL, JOURNALS, tenant_prefix
 from services.state.layout import journals as layout
 from services.state.step import Keeper, Step
+from services.state.tallies import Tally
 
 
 class Journals:
@@ -46,7 +47,7 @@ class Journals:
 
         Raises:
             ServiceError: REVISION_MISMATCH where calls before these are missing, or others stand in
-                their place; FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED.
+                their place; FIELD_REQUIRED, FIELD_INVALID, LIMIT_EXCEEDED, TENANT_LIMIT_REACHED.
         """
         check_session(tenant, session)
         _check_entries(entries)
@@ -66,6 +67,7 @@ class Journals:
                     raise _conflict(session, journal.count + 1)
             if new:
                 step.take_revision(tenant)
+                step.take_room(tenant, Tally.JOURNAL_BYTES, sum(each.size for each in new))
                 journal = grown(journal, new)
                 place = layout.journal_key(tenant, session)
                 step.txn.put(JOURNALS, place, layout.pack_journal(journal))
@@ -139,6 +141,7 @@ class Journals:
         for database in (JOURNALS, JOURNAL):
             erase = partial(_erase, database=database, tenant=tenant, limit=self._slice_size)
             await self._keeper.repeat(erase)
+        self._keeper.tallies.forget(tenant)
 
 
 def journal_of(view: View, tenant: str, session: str) -> Journal:
@@ -169,6 +172,7 @@ def _shorten(step: Step, tenant: str, session: str, limit: int) -> int:
         return 0
     first = max(1, journal.count - limit + 1)
     step.take_revision(tenant)
+    step.give_room(tenant, Tally.JOURNAL_BYTES, journal.size)  # what is left counts nothing
     for sequence in range(first, journal.count + 1):
         step.txn.delete(JOURNAL, layout.entry_key(tenant, session, sequence))
     place = layout.journal_key(tenant, session)

@@ -23,6 +23,7 @@ from services.state.layout import requests as layout
 from services.state.layout.requests import Made
 from services.state.model import Once
 from services.state.step import Keeper, Step
+from services.state.tallies import Tally
 
 T = TypeVar("T")
 
@@ -56,8 +57,8 @@ class Requests:
             grows: See `Engine.write`.
 
         Raises:
-            ServiceError: REQUEST_ID_REUSED where another write was made under this id; what the
-                operation raises.
+            ServiceError: REQUEST_ID_REUSED where another write was made under this id;
+                TENANT_LIMIT_REACHED where too many are remembered; what the operation raises.
         """
         if once is None:
             return await self._keeper.step(operation, grows=grows)
@@ -70,7 +71,7 @@ class Requests:
                 _check_same(made, once)
                 return msgspec.msgpack.decode(made.answer, type=kind)
             answer = operation(step)
-            _remember(step, place, once, answer)
+            _remember(step, tenant, place, once, answer)
             return answer
 
         return await self._keeper.step(run, grows=grows)
@@ -84,6 +85,7 @@ class Requests:
     async def purge(self, tenant: str) -> None:
         """Forget all writes of a tenant."""
         await self._keeper.repeat(lambda step: _purge(step, tenant, self._slice_size))
+        self._keeper.tallies.forget(tenant)
 
 
 def _remembered(step: Step, place: bytes) -> Made | None:
@@ -114,7 +116,9 @@ def request_id_reused(request_id: str) -> ServiceError:
     )
 
 
-def _remember(step: Step, place: bytes, once: Once, answer: object) -> None:
+def _remember(step: Step, tenant: str, place: bytes, once: Once, answer: object) -> None:
+    if not step.txn.has(REQUESTS, place):
+        step.take_room(tenant, Tally.REQUESTS)
     made = Made(step.now_ns, once.digest, msgspec.msgpack.encode(answer))
     step.txn.put(REQUESTS, place, layout.pack_made(made))
     step.txn.append(REQUEST_TIMES, layout.time_key(step.now_ns, place), b"")
@@ -132,8 +136,9 @@ def _sweep(step: Step, limit: int) -> int:
     ended = list(itertools.islice(_ended(step.txn, step.now_ns), limit))
     for entry in ended:
         time_ns, place = layout.split_time_key(entry)
-        if _made_at(step, place) in {None, time_ns}:  # what a restore cleared may be made anew
-            step.txn.delete(REQUESTS, place)
+        is_its = _made_at(step, place) in {None, time_ns}  # what a restore cleared may be made anew
+        if is_its and step.txn.delete(REQUESTS, place):
+            step.give_room(layout.tenant_of(place), Tally.REQUESTS)
         step.txn.delete(REQUEST_TIMES, entry)
     return len(ended)
 

@@ -35,6 +35,7 @@ from services.state.layout.sessions import Due
 from services.state.model import Write
 from services.state.session_model import NewSession, Session, SessionChanges, Status
 from services.state.step import Step
+from services.state.tallies import Tally
 
 ENDS_LINE = "\0session ends"
 """Touched where a session has ended, whoever's it is; no tenant has this name."""
@@ -72,7 +73,8 @@ class SessionStep:
         """A new session.
 
         Raises:
-            ServiceError: SESSION_EXISTS; SESSION_NOT_FOUND for a parent that is not there.
+            ServiceError: SESSION_EXISTS; SESSION_NOT_FOUND for a parent that is not there;
+                TENANT_LIMIT_REACHED.
             NotErased: make way first, and erase.
         """
         if self._is_over(session_id):
@@ -230,6 +232,7 @@ class SessionStep:
     def _write(self, before: Session | None, after: Session) -> None:
         tenant, session_id = self._tenant, after.session_id
         if before is None:
+            self._step.take_room(tenant, Tally.SESSIONS)
             order = layout.order_key(tenant, after.create_time_ns, session_id)
             self._txn.put(SESSION_ORDER, order, b"")
         self._txn.put(SESSIONS, layout.session_key(tenant, session_id), layout.pack_session(after))
@@ -241,7 +244,8 @@ class SessionStep:
             self._txn.put(SESSION_DUE, place, b"")
 
     def _unwrite(self, session_id: str, stored: Session | None) -> None:
-        self._txn.delete(SESSIONS, layout.session_key(self._tenant, session_id))
+        if self._txn.delete(SESSIONS, layout.session_key(self._tenant, session_id)):
+            self._step.give_room(self._tenant, Tally.SESSIONS)
         if stored is None:  # damaged: when it was made is not known
             for place in list(self._txn.keys(SESSION_ORDER, tenant_prefix(self._tenant))):
                 if layout.split_order_key(place)[2] == session_id:

@@ -96,7 +96,8 @@ class Sessions:
         What a deleted one of this id has left is erased first.
 
         Raises:
-            ServiceError: SESSION_EXISTS; SESSION_NOT_FOUND for a parent that is not there.
+            ServiceError: SESSION_EXISTS; SESSION_NOT_FOUND for a parent that is not there;
+                TENANT_LIMIT_REACHED.
         """
         rules.check_new(tenant, new)
         session_id = new.session_id or str(uuid.uuid4())
@@ -214,7 +215,8 @@ class Sessions:
         """Keep the items and artifacts as they are now.
 
         Raises:
-            ServiceError: SESSION_ENDED, LIMIT_EXCEEDED (items, artifacts, bytes, or checkpoints).
+            ServiceError: SESSION_ENDED, LIMIT_EXCEEDED (items, artifacts, bytes),
+                TENANT_LIMIT_REACHED (checkpoints).
         """
         rules.check_place(tenant, session_id)
         rules.check_name(name)
@@ -287,6 +289,7 @@ class Sessions:
         while removed == self._slice_size:
             removed = await self._purge_slice(tenant)
             total += removed
+        self._keeper.tallies.forget(tenant)
         return total
 
     async def sweep(self, limit: int = SLICE) -> int:

@@ -23,6 +23,7 @@ from services.state.feed import Feed
 from services.state.layout import CHANGES, TENANTS, tenant_prefix
 from services.state.layout import items as layout
 from services.state.layout.items import Change, ChangeKind, Kept
+from services.state.tallies import Tallies, Tally, most_of, reached
 
 T = TypeVar("T")
 
@@ -32,6 +33,19 @@ _MARK_EVERY_NS = 10_000_000
 
 _CHANGES_SLICE = 5_000
 """Change records that one step of a purge removes."""
+
+
+class Restoring(set[str]):
+    """Tenants that are being restored; of one that no longer is, nothing that was counted holds."""
+
+    def __init__(self, tallies: Tallies) -> None:
+        super().__init__()
+        self._tallies = tallies
+
+    def discard(self, tenant: object, /) -> None:
+        """It is restored, or its restore was given up."""
+        super().discard(str(tenant))
+        self._tallies.forget(str(tenant))
 
 
 class Keeper:
@@ -45,7 +59,8 @@ class Keeper:
         self.time = ForwardTime(clock, not_before_ns=_last_moment(engine))
         self._marked_ns = 0
         self.feed = Feed()
-        self.restoring: set[str] = set()
+        self.tallies = Tallies()
+        self.restoring: set[str] = Restoring(self.tallies)
         """Tenants that are being restored: what changes something of theirs is refused."""
         self._changes_kept = changes_kept
         engine.on_commit = self.feed.committed
@@ -63,14 +78,22 @@ class Keeper:
                 now_ns=self.time.now_ns(),
                 changes_kept=self._changes_kept,
                 restoring=self.restoring,
+                tallies=self.tallies,
             )
             result = operation(step)
             step.finish()
             if step.has_changed:
                 self._mark(txn, step.now_ns)
+            tallied.update(step.tallied)
             return result
 
-        return await self.engine.write(run, grows=grows)
+        tallied: dict[tuple[str, Tally], int] = {}
+        try:
+            return await self.engine.write(run, grows=grows)
+        except Exception:  # what was tallied was perhaps not kept
+            for tenant, _ in tallied:
+                self.tallies.forget(tenant)
+            raise
 
     def _mark(self, txn: Txn, now_ns: int) -> None:
         """Note the moment, for a start under a clock that was set back; now and then is enough."""
@@ -102,8 +125,12 @@ class Step:
         now_ns: int,
         changes_kept: int,
         restoring: Collection[str] = (),
+        tallies: Tallies | None = None,
     ) -> None:
         self.txn = txn
+        self.tallied: dict[tuple[str, Tally], int] = {}
+        """What this step added and removed of what is limited."""
+        self._tallies = tallies or Tallies()
         self.now_ns = now_ns
         self.restoring = restoring
         """Tenants of which nothing may be changed but by their restore."""
@@ -148,8 +175,26 @@ class Step:
             self._revision = self.txn.next_revision()
         return self._revision
 
+    def take_room(self, tenant: str, tally: Tally, amount: int = 1) -> None:
+        """Count what is added of something that is limited.
+
+        Raises:
+            ServiceError: TENANT_LIMIT_REACHED.
+        """
+        place = tenant, tally
+        there = self._tallies.get(self.txn, tenant, tally) + self.tallied.get(place, 0)
+        if there + amount > most_of(tally):
+            raise reached(tally, there + amount)
+        self.tallied[place] = self.tallied.get(place, 0) + amount
+
+    def give_room(self, tenant: str, tally: Tally, amount: int = 1) -> None:
+        """Count what is removed."""
+        place = tenant, tally
+        self.tallied[place] = self.tallied.get(place, 0) - amount
+
     def finish(self) -> int:
         """Let go of the oldest change records; the revision after the step."""
+        self._tallies.add(self.tallied)
         for tenant, made in self._made.items():
             kept = kept_changes(self.txn, tenant)
             self._keep(tenant, Kept(kept.compacted_revision, kept.count + made))

@@ -120,7 +120,8 @@ async def a_repeated_store_of_what_is_gone(shop: Shop) -> None:
     await drop(shop, "plan")
     assert await collected(shop) == set()
     assert await shop.artifacts.store(ACME, draft, [b"one"], once=once("r")) == first
-    assert set().union(*shop.artifacts.collector.blobs.stored()) == set()
+    collector = shop.artifacts.collector
+    assert set().union(*collector.blobs.stored()) == set()
     assert await contents(shop) == {}
 
 

@@ -431,7 +431,8 @@ async def too_many_checkpoints(shop: Shop) -> None:
     await shop.create(session_id="s")
     for _ in range(limits.CHECKPOINTS_MAX):
         await shop.sessions.create_checkpoint(ACME, "s")
-    with Refused(Reason.LIMIT_EXCEEDED, limit=limits.CHECKPOINTS_MAX):
+    over = {"limit": limits.CHECKPOINTS_MAX, "got": limits.CHECKPOINTS_MAX + 1}
+    with Refused(Reason.TENANT_LIMIT_REACHED, **over):
         await shop.sessions.create_checkpoint(ACME, "s")
     await shop.sessions.save(ACME, "s")
     assert len(await shop.checkpoints("s")) == limits.CHECKPOINTS_MAX + 1

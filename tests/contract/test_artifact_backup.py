@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from services.common import limits
 from services.common.clock import FakeClock
-from services.common.errors import Reason
+from services.common.errors import Reason, ServiceError
 from services.state.artifacts import Artifacts
 from services.state.backup.blobs import BlobCare
 from services.state.blobs import open_blobs
@@ -88,6 +89,23 @@ async def test_checkpoints_come_back_with_their_bytes(world):
         await sessions.restore_checkpoint(tenant, "s", "c1")
         stored = await content(world.artifacts, named("plan", scope=scope), tenant=tenant)
         assert stored == b"of " + tenant.encode()
+
+
+async def test_what_is_limited_is_counted_anew(world, monkeypatch):
+    """After a restore a tenant may have as many sessions as it may, those restored counted."""
+    sessions = Sessions(world.keeper)
+    for number in range(3):
+        await sessions.create("acme", NewSession(session_id=f"s{number}"))
+    made = await world.backups.create("acme")
+    for number in range(2):
+        await sessions.delete("acme", f"s{number}")
+    await world.backups.restore("acme", made.backup_id, any_tenant=False, backup_current=False)
+    monkeypatch.setattr(limits, "SESSIONS_PER_TENANT_MAX", 4)
+    await sessions.create("acme", NewSession())
+    with pytest.raises(ServiceError) as refused:
+        await sessions.create("acme", NewSession())
+    assert refused.value.reason == Reason.TENANT_LIMIT_REACHED
+    await sessions.create("globex", NewSession())
 
 
 async def test_bytes_that_are_there_are_not_written_again(world):

@@ -10,9 +10,10 @@ from services.state.items import Items
 from services.state.session_ends import SessionEnds
 from services.state.sessions import Sessions
 from services.state.step import Keeper
-from tests.contract import checkpoint_suite, repeat_suite, session_suite
+from tests.contract import checkpoint_suite, limit_suite, repeat_suite, session_suite
 
-CLAIMS = (*session_suite.CLAIMS, *checkpoint_suite.CLAIMS, *repeat_suite.CLAIMS)
+SUITES = (session_suite, checkpoint_suite, repeat_suite, limit_suite)
+CLAIMS = tuple(claim for suite in SUITES for claim in suite.CLAIMS)
 
 
 @pytest.fixture(params=sorted(ENGINES))
@@ -40,7 +41,7 @@ def test_session_suite_has_every_claim():
     """No function of the suite that takes a shop alone is left out of CLAIMS."""
     claims = {
         name
-        for suite in (session_suite, checkpoint_suite, repeat_suite)
+        for suite in SUITES
         for name, value in vars(suite).items()
         if getattr(value, "__annotations__", {}).keys() == {"shop", "return"}
     }

@@ -32,6 +32,11 @@ def request_key(tenant: str, request_id: str) -> bytes:
     return tenant_prefix(tenant) + request_id.encode()
 
 
+def tenant_of(stored: bytes) -> str:
+    """Whose write a key in `requests` is of."""
+    return stored.partition(b"\0")[0].decode()
+
+
 def time_key(time_ns: int, stored_key: bytes) -> bytes:
     """Key in `request_times`."""
     return _TIME.pack(time_ns) + stored_key
