@@ -135,6 +135,27 @@ def test_two_tenants_scripts_are_apart(run):
     assert run(f'return Artifact.get("apart", {chosen}).content', "acme") == secret
 
 
+def test_checkpoints_of_scripts_have_artifacts(run):
+    """A script goes back to the artifacts of its checkpoint, names, versions and bytes."""
+    source = """
+      local id = Session.create{name = "artful"}
+      Session.set_current(id)
+      State.save("session:" .. id, "k", 1)
+      Artifact.store("", "note", "plan", "one")
+      local checkpoint = Session.checkpoint(id)
+      Artifact.store("", "note", "plan", "two", {keep_versions = 1})
+      Artifact.store("", "note", "later", "x")
+      assert(Session.checkpoints(id)[1].artifact_count == 1)
+      local items, artifacts = Session.restore(id, checkpoint)
+      assert(items == 0 and artifacts == 3)
+      local left = Artifact.list("")
+      assert(#left == 1 and left[1].name == "plan" and left[1].version == 1)
+      return Artifact.get("", {name = "plan"}).content
+    """
+    for tenant in ("acme", "globex"):
+        assert run(source, tenant) == "one"
+
+
 def test_refusals(run):
     """Each mistake raises its reason."""
     source = "local found = {}\n" + "".join(
