@@ -118,9 +118,17 @@ def redact_field(name: object, value: Any, *, depth: int = 0) -> Any:
     return redact(value, depth=depth)
 
 
+def may_hold_credential(text: str) -> bool:
+    """Whether a text, or one of several that are joined, needs a closer look; quick to say.
+
+    JSON may write any letter as a number, so that one with such letters does.
+    """
+    return _HINTS.search(text.casefold()) is not None or "\\u" in text
+
+
 def redact_text(text: str) -> str:
     """A text without those parts that have the form of a credential."""
-    if not _hints_at_one(text):
+    if not may_hold_credential(text):
         return text
     clean = _PEM.sub(REDACTED, text)
     clean = _FORMS.sub(REDACTED, clean)
@@ -134,7 +142,7 @@ def redact_json(document: str) -> str:
     Raises:
         ValueError: it is no JSON.
     """
-    if not _hints_at_one(document) and "\\u" not in document:
+    if not may_hold_credential(document):
         return document
     value = json.loads(document)
     clean = redact(value)
@@ -150,7 +158,3 @@ def is_credential_name(name: object) -> bool:
         return False
     pairs = set(itertools.pairwise(words))
     return not (_NAMES.isdisjoint(words) and _PAIRS.isdisjoint(pairs))
-
-
-def _hints_at_one(text: str) -> bool:
-    return _HINTS.search(text.casefold()) is not None

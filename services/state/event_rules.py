@@ -41,15 +41,18 @@ def check_events(events: Sequence[NewEvent], *, data_bytes_max: int = EVENT_DATA
     """
     check_count(len(events))
     known: set[str] = set()
+    texts: set[str] = {""}
     for number, event in enumerate(events):
         if event.type not in known:
             _check_type(event.type, f"events[{number}].type")
             known.add(event.type)
         _check_data(event.json, number, data_bytes_max)
-        if event.correlation_id:
+        if event.correlation_id not in texts:
             _check_text(event.correlation_id, f"events[{number}].correlation_id")
-        if event.source:
+            texts.add(event.correlation_id)
+        if event.source not in texts:
             _check_text(event.source, f"events[{number}].source")
+            texts.add(event.source)
         if event.ttl_ns is not None:
             rules.check_ttl(event.ttl_ns, f"events[{number}].ttl")
 

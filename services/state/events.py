@@ -21,7 +21,7 @@ from services.common import failpoints
 from services.common.errors import Reason, ServiceError
 from services.common.expiry import SLICE
 from services.common.limits import EVENT_IDLE_SECONDS, EVENTS_BATCH_MAX
-from services.common.redaction import redact_json
+from services.common.redaction import may_hold_credential, redact_json
 from services.state import event_rules, rules
 from services.state.event_model import EventStats, NewEvent, Position, Published, Reading
 from services.state.event_reading import Query, compacted_sequence, now, read_events
@@ -260,7 +260,8 @@ def _packed(events: Sequence[NewEvent]) -> Batch:
 
     So it is here that what looks like a credential is taken out.
     """
-    events = [_without_credentials(event) for event in events]
+    if may_hold_credential("\n".join([event.json for event in events])):
+        events = [_without_credentials(event) for event in events]
     ttls = [event.ttl_ns for event in events]
     longest = None if None in ttls else max(ttl for ttl in ttls if ttl is not None)
     return Batch(layout.pack_events(events), len(events), longest)

@@ -101,6 +101,19 @@ async def credentials_are_taken_out(stage: Stage) -> None:
     assert told == {"user": "anna", "password": "[REDACTED]", "token_count": 12}
 
 
+async def credentials_are_taken_out_of_any_of_many(stage: Stage) -> None:
+    """One among many is found, also where its letters are written as numbers; the others stay."""
+    hidden = '{"\\u0070assword": "hunter2"}'
+    documents = ['{"n": 1}', hidden, '{"PassWord":"hunter2"}', '{"n":  2}']
+    await stage.events.publish(ACME, [NewEvent("login", each) for each in documents])
+    told = [event.json for event in await stage.listed()]
+    assert [told[0], told[3]] == [documents[0], documents[3]]
+    assert [msgspec.json.decode(each) for each in told[1:3]] == [
+        {"password": "[REDACTED]"},
+        {"PassWord": "[REDACTED]"},
+    ]
+
+
 async def own_changes_are_events(stage: Stage) -> None:
     """Each change of an item is an event that names it and not its value, where it happened."""
     await stage.publish("before")
@@ -441,6 +454,7 @@ def _left(stage: Stage) -> tuple[int, int, int]:
 CLAIMS = [
     what_is_published_is_listed,
     credentials_are_taken_out,
+    credentials_are_taken_out_of_any_of_many,
     own_changes_are_events,
     patterns_choose,
     tenants_are_apart,

@@ -41,7 +41,8 @@ TENANT = "backups"
 MEGABYTES = 1000
 ITEM_BYTES = 1500
 WRITERS = 16
-BEFORE_S = 8.0
+SETTLE_S, BEFORE_S = 4.0, 6.0
+"""At first the process reads all of a large file that was not closed."""
 START_S_MAX = 1.0
 STARTS = 3
 COPIES = 2
@@ -143,7 +144,7 @@ async def make(address: str, pid: int) -> Made:
         backups: Any = backup_pb2_grpc.BackupServiceStub(channel)
         writers = Writers(channel)
         async with writers.going():
-            await asyncio.sleep(1)
+            await asyncio.sleep(SETTLE_S)
             writers.taken()
             await asyncio.sleep(BEFORE_S)
             before = Under.of(writers.taken(), BEFORE_S)
@@ -181,17 +182,20 @@ def bench(report: Report, folder: Path, megabytes: int = MEGABYTES) -> None:
 
 def _bench_start(report: Report, folder: Path, data: Path, megabytes: int) -> None:
     """After a kill, as after a crash."""
-    full, empty = [], []
-    for number in range(STARTS):
-        with alone("state", folder / f"empty{number}") as up:
+    full, empty, used = [], [], []
+    with alone("state", folder / "empty"):
+        pass
+    for _ in range(STARTS):
+        with alone("state", folder / "empty") as up:
             empty.append(up.start_s)
         with alone("state", data) as up:
             full.append(up.start_s)
+            used.append(processor_s(up.process.pid))
     ours, nothing = statistics.median(full), statistics.median(empty)
     report.asked(
         f"start after a kill, {megabytes} MB of items",
-        f"{ours:.2f} s until it serves, beside {nothing:.2f} s of one that has nothing: "
-        f"{ours / nothing:.2f}",
+        f"{ours:.2f} s until it serves ({statistics.median(used):.2f} s of its processor), beside "
+        f"{nothing:.2f} s of one that has nothing: {ours / nothing:.2f}",
         f"under {START_S_MAX:.0f} s",
         ours < START_S_MAX,
     )

@@ -140,7 +140,7 @@ async def bench_others(report: Report, up: Alone, doored: str, folder: Path) -> 
     """Sessions, artifacts and events."""
     await state_sessions.bench(report, up.address, doored, folder)
     await state_artifacts.bench(report, up.address, folder, up.process.pid)
-    await state_events.bench(report, up.address, doored, up.process.pid)
+    await state_events.bench(report, up.address, folder, up.process.pid)
 
 
 def main() -> None:

@@ -1,22 +1,27 @@
 """Events published in batches, with one subscriber that is to keep up.
 
-The reference is the same bytes sent to a server that does nothing with them. Publishers and the
-subscriber are one process, the servers are others.
+The reference is a loop of one process that does with each batch what has to be done, and nothing
+else: read the message, check that the data are JSON, pack, write, flush, unpack, make the message
+for a subscriber. No call, no order, no limits, no search for what looks like a credential.
+Publishers and the subscriber are one process, the server is another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
 
 import grpc
+import msgspec
 from llmspell.v1 import event_pb2, event_pb2_grpc
 
 from tests.crash.state_clients import caller
-from tests.performance import echo
 from tests.performance.report import Report
 from tests.performance.rounds import processor_s, rate
 
@@ -29,6 +34,7 @@ LAG_S_MAX = 0.5
 
 _PUBLISH = "/llmspell.v1.EventService/PublishEvents"
 _SAMPLE_S = 0.02
+_decode = msgspec.json.Decoder().decode
 
 
 def batch() -> bytes:
@@ -63,10 +69,10 @@ class Pace:
 class Feed:
     """Publishes to the state process and reads what comes of it."""
 
-    def __init__(self, state: grpc.aio.Channel, idle: grpc.aio.Channel) -> None:
+    def __init__(self, state: grpc.aio.Channel, file: IO[bytes]) -> None:
         self._send = state.unary_unary(_PUBLISH)
         self._subscribe = event_pb2_grpc.EventServiceStub(state).SubscribeEvents
-        self._nothing = idle.unary_unary(echo.BEHIND_DOOR)
+        self._file = file
         self._batch = batch()
         self._metadata = caller("events")
         self._arrived = asyncio.Event()
@@ -77,9 +83,23 @@ class Feed:
         await self._send(self._batch, metadata=self._metadata)
         self.pace.published += BATCH
 
-    async def empty(self, _: int) -> None:
-        """The same bytes, to nobody."""
-        await self._nothing(self._batch, metadata=self._metadata)
+    async def loop(self, _: int) -> None:
+        """The reference."""
+        rows = [
+            (each.type, each.json, each.correlation_id, each.source)
+            for each in event_pb2.PublishEventsRequest.FromString(self._batch).events
+        ]
+        for row in rows:
+            _decode(row[1])
+        packed = msgspec.msgpack.encode(rows)
+        os.pwrite(self._file.fileno(), packed, 0)
+        os.fdatasync(self._file.fileno())
+        answer = event_pb2.SubscribeEventsResponse()
+        for number, row in enumerate(msgspec.msgpack.decode(packed)):
+            event = answer.events.add()
+            event.sequence = number
+            event.type, event.json, event.correlation_id, event.source = row
+        answer.SerializeToString()
 
     async def read(self) -> None:
         """All that is published from now on, until cancelled."""
@@ -98,23 +118,23 @@ class Feed:
         return time.perf_counter() - start
 
 
-async def bench(report: Report, state: str, doored: str, pid: int) -> None:
+async def bench(report: Report, state: str, folder: Path, pid: int) -> None:
     """Print the lines."""
-    async with (
-        grpc.aio.insecure_channel(state) as ours,
-        grpc.aio.insecure_channel(doored) as idle,
-    ):
-        await idle.channel_ready()
-        feed = Feed(ours, idle)
-        await rate(feed.publish, PUBLISHERS, round_s=0.5)
-        alone = statistics.median([await _published_s(feed) for _ in range(2)])
-        feed.pace.seen = feed.pace.published
-        reading = asyncio.ensure_future(feed.read())
-        await asyncio.sleep(0.2)
-        await _with_reader(report, feed, alone, pid)
-        reading.cancel()
-        with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
-            await reading
+    async with grpc.aio.insecure_channel(state) as channel:
+        with (folder / "events").open("wb", 0) as file:
+            await _bench(report, Feed(channel, file), pid)
+
+
+async def _bench(report: Report, feed: Feed, pid: int) -> None:
+    await rate(feed.publish, PUBLISHERS, round_s=0.5)
+    alone = statistics.median([await _published_s(feed) for _ in range(2)])
+    feed.pace.seen = feed.pace.published
+    reading = asyncio.ensure_future(feed.read())
+    await asyncio.sleep(0.2)
+    await _with_reader(report, feed, alone, pid)
+    reading.cancel()
+    with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+        await reading
 
 
 async def _published_s(feed: Feed) -> float:
@@ -130,14 +150,14 @@ async def _with_reader(report: Report, feed: Feed, alone: float, pid: int) -> No
         ours = await _published_s(feed)
         looking.cancel()
         ends.append(await feed.caught_up())
-        pairs.append((ours, BATCH * await rate(feed.empty, PUBLISHERS, round_s=ROUND_S)))
+        pairs.append((ours, BATCH * await rate(feed.loop, 1, round_s=ROUND_S / 2)))
     per_event_us = (processor_s(pid) - used) / (feed.pace.published - before) * 1e6
-    ours, empty = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ours, loop = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(one / other for one, other in pairs)
     report.asked(
         f"events published in batches of {BATCH}, one subscriber",
-        f"{ours:,.0f}/s ({alone:,.0f}/s without) beside {empty:,.0f}/s of the same bytes to "
-        f"nobody: {ratio:.2f}; {per_event_us:.1f} us of the server's processor each",
+        f"{ours:,.0f}/s ({alone:,.0f}/s without) beside {loop:,.0f}/s of a loop without a server: "
+        f"{ratio:.2f}; {per_event_us:.1f} us of the server's processor each",
         f"at least {TARGET_PER_S:,}/s",
         ours >= TARGET_PER_S,
     )
