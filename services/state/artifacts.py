@@ -22,7 +22,7 @@ import msgspec
 from blake3 import blake3
 
 from services.common.damage import Damages, name_of
-from services.common.errors import ServiceError, field_invalid, limit_exceeded
+from services.common.errors import Reason, ServiceError, field_invalid, limit_exceeded
 from services.common.expiry import SLICE
 from services.common.limits import ARTIFACT_BYTES_MAX, ARTIFACT_CHUNK_BYTES_MAX
 from services.common.store import View
@@ -74,6 +74,8 @@ class Artifacts:
     ) -> None:
         """`slice_size`: keys that one step of a purge removes; `damages`: of those it heals."""
         self._damages = Damages() if damages is None else damages
+        self.heal: Callable[[str, str], Awaitable[bool]] = _heals_nothing
+        """Puts bytes back that are damaged, by tenant and digest; whether it did."""
         self._keeper = keeper
         self._blobs = blobs
         self._pins = Pins()
@@ -146,7 +148,7 @@ class Artifacts:
             ServiceError: ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT, FIELD_INVALID where `offset` is
                 behind the end.
         """
-        artifact, reader = await self._open(tenant, choice)
+        artifact, reader = await self._open_healed(tenant, choice)
         try:
             end = _end(artifact, offset, length)
             whole = offset == 0 and end == artifact.size_bytes
@@ -155,7 +157,12 @@ class Artifacts:
             while offset < end or not yielded:
                 take = min(chunk_bytes, end - offset)
                 last = offset + take == end
-                piece = await asyncio.to_thread(_read, reader, offset, take, hasher, last=last)
+                try:
+                    piece = await asyncio.to_thread(_read, reader, offset, take, hasher, last=last)
+                except ServiceError as error:
+                    reader.close()
+                    artifact, reader = await self._healed(tenant, choice, error)
+                    piece = await asyncio.to_thread(_read, reader, offset, take, hasher, last=last)
                 yield artifact, piece
                 yielded = True
                 offset += take
@@ -337,6 +344,22 @@ class Artifacts:
             else:
                 return artifact, opened
 
+    async def _open_healed(self, tenant: str, choice: Choice) -> tuple[Artifact, BlobReader]:
+        try:
+            return await self._open(tenant, choice)
+        except ServiceError as error:
+            return await self._healed(tenant, choice, error)
+
+    async def _healed(
+        self, tenant: str, choice: Choice, error: ServiceError
+    ) -> tuple[Artifact, BlobReader]:
+        """Open it once more if its bytes were damaged and are whole again; else the error."""
+        if error.reason != Reason.ARTIFACT_CORRUPT:
+            raise error
+        if not await self.heal(tenant, error.metadata["digest"]):
+            raise error
+        return await self._open(tenant, choice)
+
     async def _in_slices(self, work: Callable[[Step], tuple[int, bool]]) -> int:
         """Steps one after the other, others' in between, until there is nothing more to do."""
         total, more = 0, True
@@ -344,6 +367,11 @@ class Artifacts:
             done, more = await self._keeper.step(work)
             total += done
         return total
+
+
+async def _heals_nothing(tenant: str, digest: str) -> bool:
+    del tenant, digest
+    return False
 
 
 def _page(view: View, tenant: str, query: Query, *, limit: int, after: int | None) -> ArtifactPage:

@@ -35,6 +35,7 @@ from services.common.telemetry import Counts
 from services.state.artifacts import Artifacts
 from services.state.backup.blobs import BlobCare
 from services.state.backup.folder import BackupFolder
+from services.state.backup.healing import Healer
 from services.state.backup.retention import Retention
 from services.state.backup.service import Backups
 from services.state.blob_seal import BlobSeal
@@ -176,6 +177,7 @@ def _backups(
     care = BlobCare(collector.blobs, collector.pins, damages)
     backups = Backups(keeper, folder, retention=retention, ring=ring, care=care)
     backups.recover()
+    artifacts.heal = Healer(backups).heal
     return backups
 
 

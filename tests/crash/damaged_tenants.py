@@ -22,7 +22,7 @@ from tests.crash.state_clients import caller
 
 TENANTS = ("acme", "globex")
 KEYS, ARTIFACTS = 60, 2
-ARTIFACT_BYTES = 300_000
+ARTIFACT_BYTES = 700_000
 
 
 def content(tenant: str, key: int, version: int) -> str:
@@ -31,7 +31,7 @@ def content(tenant: str, key: int, version: int) -> str:
 
 
 def artifact_bytes(tenant: str, number: int) -> bytes:
-    """Bytes that nothing makes smaller."""
+    """Bytes that nothing makes smaller, read in two pieces."""
     return random.Random(f"{tenant} {number}").randbytes(ARTIFACT_BYTES)
 
 

@@ -1,8 +1,8 @@
 """Files beside the state process's store are damaged while it serves: named, refused, healed (T4).
 
 Bytes of artifacts, manifests and chunks of backups. What is damaged is answered as DATA_LOSS with
-its name, and the health answer has it; the other tenant is served. An artifact is healed by storing
-it again, a backup's file by the next backup.
+its name, and the health answer has it; the other tenant is served. An artifact is healed from a
+backup as it is read, or by storing it again, a backup's file by the next backup.
 """
 
 import json
@@ -71,6 +71,8 @@ def world(tmp_path_factory):
             first = tenant.backup()
             tenant.write(1)
             made.backups[tenant.name] = (first, tenant.backup())
+            for number in range(ARTIFACTS, 2 * ARTIFACTS):  # no backup has these
+                made.digests[tenant.name, number] = tenant.put_artifact(number)
         yield made
         assert not nursery.ended(up), up.words
     nursery.close()
@@ -106,20 +108,35 @@ def test_damaged_bytes_of_an_artifact_are_never_given_out(world, reached, damage
     """DATA_LOSS that names the digest, in the health answer too; stored again, it is whole."""
     for rng in chances(damage):
         mine, other = rng.sample(world.tenants, 2)
-        number = rng.randrange(ARTIFACTS)
+        number, sound = rng.sample(range(ARTIFACTS, 2 * ARTIFACTS), 2)
         digest = world.digests[mine.name, number]
-        old = world.blob(mine.name, 1 - number).read_bytes()
+        old = world.blob(mine.name, sound).read_bytes()
         with damaged(world.blob(mine.name, number), damage, rng, old):
             refusal = refusal_of(lambda: mine.read_artifact(number))  # noqa: B023
             assert refusal == ("DATA_LOSS", {"digest": digest})
             assert list(other.damages()) == [f"artifact {digest}"]
             assert other.read_artifact(number) == artifact_bytes(other.name, number)
-            assert mine.read_artifact(1 - number) == artifact_bytes(mine.name, 1 - number)
+            assert mine.read_artifact(sound) == artifact_bytes(mine.name, sound)
             assert mine.get(7) == content(mine.name, 7, 1)
             assert mine.put_artifact(number) == digest
             assert mine.read_artifact(number) == artifact_bytes(mine.name, number)
             assert not other.damages()
     _tell(reached, "artifacts", damage, "named, healed by storing them again")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_bytes_that_a_backup_has_are_healed_as_they_are_read(world, reached, damage):
+    """From the newest backup that has them, in the middle of a read too: nobody notices."""
+    for rng in chances(damage):
+        mine, other = rng.sample(world.tenants, 2)
+        number, sound = rng.sample(range(ARTIFACTS), 2)
+        path, old = world.blob(mine.name, number), world.blob(mine.name, sound).read_bytes()
+        with damaged(path, damage, rng, old):
+            assert mine.read_artifact(number) == artifact_bytes(mine.name, number)
+            assert mine.read_artifact(number) == artifact_bytes(mine.name, number)
+            assert not mine.damages()
+            assert other.read_artifact(number) == artifact_bytes(other.name, number)
+    _tell(reached, "artifacts in backups", damage, "healed as they are read")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -211,18 +228,18 @@ def _says_valid(tenant, backup_id):
 def test_an_artifact_whose_file_cannot_be_read_is_named(world, how):
     """Its file is gone, or cannot be read as one: DATA_LOSS as well."""
     mine, other = world.tenants
-    path = world.blob(mine.name, 0)
+    path = world.blob(mine.name, ARTIFACTS)
     whole = path.read_bytes()
     path.unlink()
     if how == "a folder":
         path.mkdir()
-    refusal = refusal_of(lambda: mine.read_artifact(0))
-    assert refusal == ("DATA_LOSS", {"digest": world.digests[mine.name, 0]})
+    refusal = refusal_of(lambda: mine.read_artifact(ARTIFACTS))
+    assert refusal == ("DATA_LOSS", {"digest": world.digests[mine.name, ARTIFACTS]})
     assert other.read_artifact(0) == artifact_bytes(other.name, 0)
     if how == "a folder":
         path.rmdir()
     path.write_bytes(whole)
-    assert mine.put_artifact(0) == world.digests[mine.name, 0]
+    assert mine.put_artifact(ARTIFACTS) == world.digests[mine.name, ARTIFACTS]
     assert not mine.damages()
 
 

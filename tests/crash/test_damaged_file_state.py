@@ -17,13 +17,14 @@ from services.state.model import Encoding, Value
 from tests.crash import scale
 from tests.crash.broken import no_checksum
 from tests.crash.conftest import seed_of
+from tests.crash.damages import flip, garbage, old_page, swap, truncate, zero
 from tests.crash.images import check_in_child
 from tests.state_engines import embedded_items
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 
-TIMES = scale.count(10, 40)
-TENANTS, KEYS, PAGE = ("acme", "globex"), 200, 4096
+TIMES = scale.count(5, 40)
+TENANTS, KEYS = ("acme", "globex"), 200
 REFUSALS = {Reason.RECORD_CORRUPT, Reason.STORE_NOT_WRITABLE}
 
 
@@ -40,54 +41,6 @@ async def fill(folder, version):
             value = Value(Encoding.RAW, content(tenant, key, version))
             await items.set(tenant, "global", f"{key}", value)
     await items.close()
-
-
-def truncate(data, rng, old):
-    """It has lost its end."""
-    return data[: rng.randrange(len(data))]
-
-
-def flip(data, rng, old):
-    """Twenty bits are other ones."""
-    for _ in range(20):
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    return data
-
-
-def page_of(data, rng):
-    """Where a page begins that is no header."""
-    return PAGE * rng.randrange(2, len(data) // PAGE)
-
-
-def zero(data, rng, old):
-    """A page is empty."""
-    at = page_of(data, rng)
-    data[at : at + PAGE] = bytes(PAGE)
-    return data
-
-
-def garbage(data, rng, old):
-    """A page is anything."""
-    at = page_of(data, rng)
-    data[at : at + PAGE] = rng.randbytes(PAGE)
-    return data
-
-
-def swap(data, rng, old):
-    """Two pages have changed places."""
-    one, two = page_of(data, rng), page_of(data, rng)
-    data[one : one + PAGE], data[two : two + PAGE] = (
-        data[two : two + PAGE],
-        data[one : one + PAGE],
-    )
-    return data
-
-
-def old_page(data, rng, old):
-    """A page is as it was before all was written again."""
-    at = PAGE * rng.randrange(2, min(len(data), len(old)) // PAGE)
-    data[at : at + PAGE] = old[at : at + PAGE]
-    return data
 
 
 DAMAGES = [truncate, flip, zero, garbage, swap, old_page]

@@ -305,14 +305,14 @@ class Backups:
         mine = [key for key in keys if key.tenant == tenant]
         if self.blob_care is None or not mine:
             return part
-        before = next((each.part(tenant) for each in self._manifests(tenant)), None)
+        before = next((each.part(tenant) for each in self.manifests(tenant)), None)
         return maker.blobs(part, self.blob_care, before, mine)
 
     def held(self, keys: Sequence[BlobKey]) -> AbstractAsyncContextManager[None]:
         """While this is open none of the blobs is removed."""
         return nullcontext() if self.blob_care is None else self.blob_care.held(keys)
 
-    def _manifests(self, tenant: str) -> list[Manifest]:
+    def manifests(self, tenant: str) -> list[Manifest]:
         """Of every backup that has the tenant, the newest first."""
         listed = [*self.folder.listed(tenant), *self.folder.listed("")]
         listed.sort(key=lambda each: each.backup_id, reverse=True)
@@ -321,7 +321,7 @@ class Backups:
 
     def key_for(self, tenant: str) -> tuple[bytes | None, str]:
         """The key of a new backup of a tenant, and as its manifest has it."""
-        return self.sealing.key_for(tenant, self._manifests(tenant))
+        return self.sealing.key_for(tenant, self.manifests(tenant))
 
     def moment(self) -> int:
         """Now, later than for any other backup."""
