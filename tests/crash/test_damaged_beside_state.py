@@ -62,7 +62,7 @@ class World:
 def world(tmp_path_factory):
     """Items, artifacts and two backups of each of two tenants."""
     folder, nursery = tmp_path_factory.mktemp("world") / "data", Nursery()
-    with nursery.started(folder) as up, channel_to(up) as channel:
+    with nursery.started(folder, plain=True) as up, channel_to(up) as channel:
         made = World(up, tenants_on(channel), folder)
         for tenant in made.tenants:
             tenant.write(0)
@@ -224,7 +224,7 @@ def _says_valid(tenant, backup_id):
         return False
 
 
-@pytest.mark.parametrize("how", ["gone", "a folder"])
+@pytest.mark.parametrize("how", ["gone", "a folder", "not ours to read"])
 def test_an_artifact_whose_file_cannot_be_read_is_named(world, how):
     """Its file is gone, or cannot be read as one: DATA_LOSS as well."""
     mine, other = world.tenants
@@ -233,11 +233,15 @@ def test_an_artifact_whose_file_cannot_be_read_is_named(world, how):
     path.unlink()
     if how == "a folder":
         path.mkdir()
+    elif how != "gone":
+        path.write_bytes(whole)
+        path.chmod(0)
     refusal = refusal_of(lambda: mine.read_artifact(ARTIFACTS))
     assert refusal == ("DATA_LOSS", {"digest": world.digests[mine.name, ARTIFACTS]})
     assert other.read_artifact(0) == artifact_bytes(other.name, 0)
     if how == "a folder":
         path.rmdir()
+    path.unlink(missing_ok=True)
     path.write_bytes(whole)
     assert mine.put_artifact(ARTIFACTS) == world.digests[mine.name, ARTIFACTS]
     assert not mine.damages()
@@ -254,6 +258,10 @@ def test_a_backup_of_which_a_file_is_gone(world):
     path = world.chunks(mine.name, last)[0]
     with moved(path):
         _refused(mine, other, last, f"{path.relative_to(world.folder / 'backups')}")
+    for each in (world.manifest(mine.name), path):
+        each.chmod(0)  # it is not ours to read
+        _refused(mine, other, last, f"{each.relative_to(world.folder / 'backups')}")
+        each.chmod(0o600)
     assert mine.verify(last).valid
     assert not mine.damages()
 
