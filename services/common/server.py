@@ -92,7 +92,12 @@ def main(name: str, build: Build) -> int:
         asyncio.run(_run(settings, build))
     except ServiceError as error:
         log.error(  # noqa: TRY400  (the message says it all; a trace would hide it)
-            "cannot start", extra={"reason": reason_name(error.reason), "why": error.message}
+            "cannot start",
+            extra={
+                "reason": reason_name(error.reason),
+                "why": error.message,
+                "what": error.metadata,
+            },
         )
         return EXIT_CANNOT_START
     return 0

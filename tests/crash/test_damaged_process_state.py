@@ -62,7 +62,8 @@ class Seen:
         """Ask a process for everything."""
         if up.code is not None:
             assert up.code == EXIT_CANNOT_START, f"it ended with {up.code}: {up.words}"
-            assert "data.mdb is damaged" in up.words, up.words
+            assert '"reason": "RECORD_CORRUPT"' in up.words, up.words
+            assert "data.mdb is damaged" in up.words or '"database": "' in up.words, up.words
             self.refused += 1
             return
         self.served += 1

@@ -207,10 +207,17 @@ class BackupFolder:
         return True
 
     def remove_unnamed(self) -> int:
-        """Remove every file that no manifest names; bytes that are free now."""
+        """Remove every file that no manifest names; bytes that are free now.
+
+        While a manifest cannot be read nobody knows what it names: then nothing is removed of its
+        tenant, or of any where it is the operator's.
+        """
+        unread = {owner for owner in self.owners() for each in self.listed(owner) if each.damaged}
         named = self.references()
         freed = 0
         for tenant in [_unsafe(path.name) for path in self._tenant_folders()]:
+            if unread & {tenant, ""}:
+                continue
             for kind, name, path in self.files(tenant):
                 if (kind, name) not in named.get(tenant, ()):
                     freed += path.stat().st_size

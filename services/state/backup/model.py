@@ -106,6 +106,11 @@ class Listed:
     size_bytes: int = 0
     """Of the manifest's file."""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether its manifest cannot be read, and so nobody knows what it consists of."""
+        return self.manifest is None
+
 
 @dataclass(frozen=True, slots=True)
 class Damage:
