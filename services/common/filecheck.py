@@ -1,8 +1,9 @@
 """Reads all of a store's file before it is used: `python -m services.common.filecheck FOLDER …`.
 
 LMDB believes its pages. One that is not what it was may kill the process that follows it, or lose
-keys without a word. So a process of its own reads every record of every database once: it may die
-of it, and then the store is not opened. Single records that are wrong, and pages that LMDB itself
+keys without a word. So a process of its own holds the list of free pages against those in use
+(`pagecheck`), and reads every record of every database once: it may die of it, and then the store
+is not opened. Single records that are wrong, and pages that LMDB itself
 refuses, are told, and the rest is served. A large file is read while it is served already, so that
 a start waits for nothing.
 """
@@ -10,6 +11,7 @@ a start waits for nothing.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import struct
@@ -25,6 +27,7 @@ import lmdb
 from isal.isal_zlib import crc32
 
 from services.common.lifetime import end_with_parent
+from services.common.pagecheck import PageCheck, UnsafeError
 
 BEFORE_BYTES_MAX = 16 * 1024**2
 """A file up to this size is read before it is opened."""
@@ -36,6 +39,7 @@ _PLAIN = 0
 """What the values of a sealed database begin with where they have a checksum only."""
 _UNSOUND = 3
 _DATABASES_MAX = 128
+_TRIES = 5
 _MAP_BYTES = 256 * 1024**3
 """As the store that serves it; see `common.datafile`, which a short process does not import."""
 _ROOT = Path(__file__).parents[2]
@@ -151,6 +155,23 @@ class _Reader:
         return count
 
 
+def _check_pages(env: Any, path: Path) -> None:
+    """Hold the list of free pages against those in use, of the newest commit that stays readable.
+
+    Raises:
+        UnsafeError: the next write would go over what is there.
+    """
+    page_bytes = env.stat()["psize"]
+    for _ in range(_TRIES):  # a writer may take the commit's header away
+        with env.begin() as txn, path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            try:
+                if PageCheck(memoryview(mapped), page_bytes).run(txn.id()):
+                    return
+            except (struct.error, IndexError) as error:
+                raise UnsafeError(f"its pages make no sense: {error}") from error
+
+
 def _is_sound(key: bytes, stored: bytes, at: int) -> bool:
     """Whether a checksum holds. What is sealed with a key is looked at as it is read only."""
     if at and stored and stored[0] != _PLAIN:
@@ -173,8 +194,9 @@ def main() -> int:
         sys.exit(str(error))
     reader, broken = _Reader(env, frozenset(sealed)), ""
     try:
+        _check_pages(env, Path(folder) / "data.mdb")
         reader.read_all()
-    except (_BrokenError, lmdb.Error, UnicodeDecodeError) as error:
+    except (_BrokenError, UnsafeError, lmdb.Error, UnicodeDecodeError) as error:
         broken = str(error)
     report = {
         "broken": broken,

@@ -68,7 +68,7 @@ def test_pages_that_changed_places_are_a_reason_not_to_use_it(folder):
         )
 
     changed(folder, change)
-    assert "out of order" in check_file(folder, ["sealed"]).broken
+    assert "should be" in check_file(folder, ["sealed"]).broken
 
 
 def test_a_page_that_lmdb_refuses_is_a_gap(folder):
