@@ -294,6 +294,18 @@ async def test_a_bad_line_of_any_area_is_named(bare, area, changes, field):
     assert not any(bare.state("c").values())
 
 
+@pytest.mark.parametrize("checkpoint_id", ["c2", "c0", "c01", "mine"])
+async def test_a_checkpoint_that_the_session_never_made(bare, checkpoint_id):
+    """The next one would take its id."""
+    session = GOOD["sessions"] | {"checkpoint_count": 1, "checkpoints_made": 1}
+    checkpoint = GOOD["checkpoints"] | {"checkpoint_id": checkpoint_id}
+    lines = {"sessions.jsonl": session, "checkpoints.jsonl": checkpoint}
+    archive = packed({name: json.dumps(line).encode() + b"\n" for name, line in lines.items()})
+    error = await bare.refusal(bare.taken_in("c", archive))
+    assert error.metadata["line_field"] == "checkpoint_id"
+    assert not any(bare.state("c").values())
+
+
 async def test_the_older_format(world):
     """Items of an archive of format 1 are taken in; its other files are refused in words."""
     files = unpacked(await world.exported("a"))

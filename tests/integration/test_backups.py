@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from llmspell import Client
 from llmspell.errors import NotFound, PermissionDenied
+
+FOLLOWS_S = 30
 
 
 @pytest.fixture
@@ -55,6 +59,21 @@ def test_a_restore_through_the_gateway(clients):
         )
         assert ("_system" in {each.tenant_id for each in told.deltas}) == include_system
     assert operator.delete_backup(everybodys.backup_id)
+
+
+def test_vectors_follow_a_restore(clients):
+    """What a session that a restore took away had in vectors goes; another tenant's stays."""
+    a, b, _ = clients
+    made = a.create_backup()
+    for client in (a, b):
+        client.create_session("later", session_id="after-backup")
+        client.create_collection("c", 2, scope="session:after-backup")
+    a.restore_backup(made.backup_id)
+    end = time.monotonic() + FOLLOWS_S
+    while list(a.list_collections(scope="session:after-backup")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert len(list(b.list_collections(scope="session:after-backup"))) == 1
 
 
 def test_only_admins_restore(deployment, clients):

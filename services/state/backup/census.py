@@ -7,6 +7,7 @@ archive, because it follows from other lines, is made here too.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -47,8 +48,10 @@ from services.state.layout import (
     events,
     journals,
 )
+from services.state.session_model import AUTOSAVE
 
 _NUMBER = struct.Struct(">Q")
+_COUNTED = re.compile("c([1-9][0-9]{0,15})", re.ASCII)
 _NAMED = "named "
 """Before the name of a shelf: what a line of its own was seen for."""
 
@@ -119,6 +122,8 @@ class _Sessions:
     def __init__(self) -> None:
         self.checkpoints: dict[str, list[int]] = {}
         """Session → its line, how many checkpoints it names, how many were seen."""
+        self.made: dict[str, int] = {}
+        """Session → how many checkpoints it ever had; the next one's id is counted from it."""
         self.items: dict[tuple[str, str], list[int]] = {}
         """Session and checkpoint → its line, how many items it names, how many were seen."""
         self.artifacts: dict[tuple[str, str], list[int]] = {}
@@ -127,6 +132,7 @@ class _Sessions:
     def see(self, line: SessionLine, record: Record | None, number: int) -> None:
         del record
         self.checkpoints[line.session_id] = [number, line.checkpoint_count, 0]
+        self.made[line.session_id] = line.checkpoints_made
 
     def end(self) -> None:
         pass
@@ -142,6 +148,13 @@ class _Checkpoints:
         if session is None:
             raise UnfitError("is that of no session in sessions.jsonl", "session_id")
         session[2] += 1
+        if line.checkpoint_id != AUTOSAVE:
+            found = _COUNTED.fullmatch(line.checkpoint_id)
+            most = self._sessions.made[line.session_id]
+            fits = found is not None and int(found[1]) <= most
+            check(
+                fits, "checkpoint_id", f"must be {AUTOSAVE}, or c1 to c{most} as the session says"
+            )
         place = (line.session_id, line.checkpoint_id)
         self._sessions.items[place] = [number, line.item_count, 0]
         if line.artifact_count:
