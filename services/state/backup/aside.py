@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, Literal
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from services.common.store import is_full, storage_full
+from services.common.store import RESERVE_BYTES, is_full, storage_full
 
+_ROOM_BYTES = 2 * RESERVE_BYTES
 _BUFFER_BYTES = 256 * 1024
 _KEY_BYTES = 32
 _BLOCK_BYTES = 16
@@ -92,6 +93,7 @@ class _Covered(io.RawIOBase):
     def write(self, content: Any) -> int:
         begin = self._place
         covered = self._cover(bytes(content))
+        self._check_room()
         try:
             written = self._file.write(covered) or 0
         except OSError as error:
@@ -102,6 +104,16 @@ class _Covered(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+    def _check_room(self) -> None:
+        """Leave the store room: others write to it meanwhile.
+
+        Raises:
+            ServiceError: STORAGE_FULL.
+        """
+        disk = os.fstatvfs(self._file.fileno())
+        if disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
+            raise storage_full()
 
     def _cover(self, content: bytes) -> bytes:
         """Encrypt or decrypt, which is the same, what is at this place, and go on behind it."""

@@ -47,6 +47,21 @@ def test_a_full_disk_is_told(size):
     assert info.value.reason == Reason.STORAGE_FULL
 
 
+def test_room_is_left_for_the_store(tmp_path, monkeypatch):
+    """Where little is left on the disk an archive is refused before it takes that too."""
+    aside = Aside(tmp_path / "x")
+    monkeypatch.setattr("services.state.backup.aside._ROOM_BYTES", 2**60)
+
+    def write():
+        with aside.writing() as file:
+            file.write(b"x" * 1_000_000)
+
+    with pytest.raises(ServiceError) as info:
+        write()
+    assert info.value.reason == Reason.STORAGE_FULL
+    assert aside.size == 0
+
+
 def test_a_full_disk_on_the_desk(tmp_path):
     """What SQLite says of a full disk is told as all say it."""
     desk = Desk(tmp_path / "desk")
