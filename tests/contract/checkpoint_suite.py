@@ -205,7 +205,7 @@ async def a_deleted_session_lets_go_of_bytes(shop: Shop) -> None:
     assert shop.rows()["checkpoint_artifacts"] == 2
     await shop.sessions.delete(ACME, "s2")
     assert await collected(shop) == set()
-    assert shop.rows().keys() <= {"meta", "session_ends"}
+    assert shop.rows().keys() <= {"meta", "session_ends", "keys"}
 
 
 async def a_session_that_is_over_lets_go(shop: Shop) -> None:
