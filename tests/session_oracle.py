@@ -13,6 +13,8 @@ from services.common.errors import Reason, ServiceError
 from services.state.session_model import AUTOSAVE, Status
 from services.state.session_rules import ENDED, MOVES
 
+TEN_MINUTES_NS = 600 * 10**9
+
 
 @dataclass(frozen=True)
 class Made:
@@ -77,6 +79,20 @@ class MemorySessions:
         self.clock = clock
         self.lives: dict[tuple[str, str], Life] = {}
         self.scopes: dict[tuple[str, str], Scope] = {}
+        self.requests: dict[tuple[str, str], tuple] = {}
+
+    def once(self, tenant, once, run):
+        """What a request answers, or what it answered within the last ten minutes."""
+        if once is None:
+            return run()
+        made = self.requests.get((tenant, once.request_id))
+        if made is not None and made[0] + TEN_MINUTES_NS > self.clock.now_ns():
+            if made[1] != once.digest:
+                raise ServiceError(Reason.REQUEST_ID_REUSED, "")
+            return made[2]
+        answer = run()
+        self.requests[tenant, once.request_id] = self.clock.now_ns(), once.digest, answer
+        return answer
 
     def scope(self, owner) -> Scope:
         """What somebody has, or would have."""
@@ -197,7 +213,7 @@ class MemorySessions:
 
     def purge(self, tenant):
         """Erase all of a tenant."""
-        for kept in (self.lives, self.scopes):
+        for kept in (self.lives, self.scopes, self.requests):
             for owner in [owner for owner in kept if owner[0] == tenant]:
                 del kept[owner]
 

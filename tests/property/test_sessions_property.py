@@ -19,13 +19,14 @@ from services.state.artifact_model import Choice, Draft, Query
 from services.state.artifacts import Artifacts
 from services.state.blobs import open_blobs
 from services.state.items import Items
-from services.state.model import Encoding, Value
+from services.state.model import Encoding, Once, Value
+from services.state.requests import Requests
 from services.state.session_model import AUTOSAVE, NewSession, Status
 from services.state.sessions import Sessions
 from services.state.step import kept_changes
 from tests.crash.artifact_invariants import check_artifacts
 from tests.crash.session_invariants import check_sessions
-from tests.session_oracle import MemorySessions
+from tests.session_oracle import Made, MemorySessions
 from tests.state_engines import embedded_keeper, memory_keeper
 
 SECOND_NS = 10**9
@@ -38,6 +39,8 @@ owners = st.sampled_from([MOST, MOST, MOST, *OWNERS])
 keys = st.sampled_from(["a", "b", "c"])
 words = st.sampled_from([b"1", b"2", b"3"])
 ttls = st.none() | st.sampled_from([5, 50]).map(lambda seconds: seconds * SECOND_NS)
+request_ids = st.none() | st.sampled_from(["r1", "r2"])
+"""Few, so that they come again: some with what they named first, some with something else."""
 checkpoint_ids = st.sampled_from(["c1", "c1", "c2", "c3", AUTOSAVE])
 
 
@@ -51,41 +54,43 @@ class Answerer:
         erase = (self.artifacts.delete_scope,)
         self.sessions = Sessions(keeper, slice_size=2, also_erase=erase)
 
-    async def create(self, owner, retention_ns, auto_save_ns):
+    async def create(self, owner, retention_ns, auto_save_ns, once):
         new = NewSession(session_id=owner[1], retention_ns=retention_ns, auto_save_ns=auto_save_ns)
-        await self.sessions.create(owner[0], new)
+        await self.sessions.create(owner[0], new, once=once)
 
-    async def move(self, owner, to):
-        await self.sessions.move(*owner, to)
+    async def move(self, owner, to, once):
+        await self.sessions.move(*owner, to, once=once)
 
-    async def delete(self, owner):
-        return await self.sessions.delete(*owner)
+    async def delete(self, owner, once):
+        return await self.sessions.delete(*owner, once=once)
 
-    async def store(self, owner, name, content, keep_versions):
+    async def store(self, owner, name, content, keep_versions, once):
         draft = Draft(scope=f"session:{owner[1]}", name=name, keep_versions=keep_versions)
-        made = (await self.artifacts.store(owner[0], draft, [content])).artifact
+        made = (await self.artifacts.store(owner[0], draft, [content], once=once)).artifact
         return made.sequence, made.name, made.version
 
-    async def unstore(self, owner, name, version):
+    async def unstore(self, owner, name, version, once):
+        assert once is None
         choice = Choice(scope=f"session:{owner[1]}", name=name, version=version)
         deleted = await self.artifacts.delete(owner[0], choice, all_versions=not version)
         return deleted.deleted_count
 
-    async def save(self, owner):
-        return (await self.sessions.save(*owner)).checkpoint.checkpoint_id
+    async def save(self, owner, once):
+        return (await self.sessions.save(*owner, once=once)).checkpoint.checkpoint_id
 
-    async def checkpoint(self, owner):
-        return (await self.sessions.create_checkpoint(*owner)).checkpoint.checkpoint_id
+    async def checkpoint(self, owner, once):
+        taken = await self.sessions.create_checkpoint(*owner, once=once)
+        return taken.checkpoint.checkpoint_id
 
-    async def restore(self, owner, checkpoint_id, keep_present):
+    async def restore(self, owner, checkpoint_id, keep_present, once):
         done = await self.sessions.restore_checkpoint(
-            *owner, checkpoint_id, keep_present=keep_present
+            *owner, checkpoint_id, keep_present=keep_present, once=once
         )
         before = done.before.checkpoint_id if done.before else None
         return done.changed_count, done.changed_artifact_count, before
 
-    async def delete_checkpoint(self, owner, checkpoint_id):
-        return await self.sessions.delete_checkpoint(*owner, checkpoint_id)
+    async def delete_checkpoint(self, owner, checkpoint_id, once):
+        return await self.sessions.delete_checkpoint(*owner, checkpoint_id, once=once)
 
     async def seen(self, owner):
         """Items, and artifacts with their bytes, verified."""
@@ -137,17 +142,18 @@ class SessionMachine(RuleBasedStateMachine):
             self.runner.close()
             shutil.rmtree(self.folder)
 
-    def answers(self, name, *args):
-        """Ask both; an error answers with its reason."""
+    def answers(self, name, *args, request_id=None):
+        """Ask both, as a request of this id; an error answers with its reason."""
+        once = Once(request_id, repr((name, args)).encode()) if request_id else None
         try:
-            expected = getattr(self.oracle, name)(*args)
+            expected = self.oracle.once(args[0][0], once, lambda: getattr(self.oracle, name)(*args))
         except ServiceError as error:
             expected = error.reason
         try:
-            got = self.runner.run(getattr(self.engine, name)(*args))
+            got = self.runner.run(getattr(self.engine, name)(*args, once=once))
         except ServiceError as error:
             got = error.reason
-        if name == "store":
+        if isinstance(expected, Made):
             expected = expected.sequence, expected.name, expected.version
         assert got == expected
 
@@ -155,17 +161,18 @@ class SessionMachine(RuleBasedStateMachine):
         owner=owners,
         retention=st.sampled_from([0, 60 * SECOND_NS]),
         auto_save=st.sampled_from([0, 30 * SECOND_NS]),
+        request_id=request_ids,
     )
-    def create(self, owner, retention, auto_save):
-        self.answers("create", owner, retention, auto_save)
+    def create(self, owner, retention, auto_save, request_id):
+        self.answers("create", owner, retention, auto_save, request_id=request_id)
 
-    @rule(owner=st.sampled_from(OWNERS), to=st.sampled_from(list(Status)))
-    def move(self, owner, to):
-        self.answers("move", owner, to)
+    @rule(owner=st.sampled_from(OWNERS), to=st.sampled_from(list(Status)), request_id=request_ids)
+    def move(self, owner, to, request_id):
+        self.answers("move", owner, to, request_id=request_id)
 
-    @rule(owner=st.sampled_from(OWNERS))
-    def delete(self, owner):
-        self.answers("delete", owner)
+    @rule(owner=st.sampled_from(OWNERS), request_id=request_ids)
+    def delete(self, owner, request_id):
+        self.answers("delete", owner, request_id=request_id)
 
     @rule(owner=owners, key=keys, content=words, ttl=ttls)
     def set(self, owner, key, content, ttl):
@@ -180,37 +187,49 @@ class SessionMachine(RuleBasedStateMachine):
         self.oracle.unset(owner, key)
         self.runner.run(self.engine.items.delete(owner[0], f"session:{owner[1]}", key))
 
-    @rule(owner=owners, name=keys, content=words, keep=st.sampled_from([0, 0, 1, 2]))
-    def store(self, owner, name, content, keep):
-        self.answers("store", owner, name, content, keep)
+    @rule(
+        owner=owners,
+        name=keys,
+        content=words,
+        keep=st.sampled_from([0, 0, 1, 2]),
+        request_id=request_ids,
+    )
+    def store(self, owner, name, content, keep, request_id):
+        self.answers("store", owner, name, content, keep, request_id=request_id)
 
     @rule(owner=owners, name=keys, version=st.integers(0, 3))
     def unstore(self, owner, name, version):
         self.answers("unstore", owner, name, version)
 
-    @rule(owner=owners)
-    def save(self, owner):
-        self.answers("save", owner)
+    @rule(owner=owners, request_id=request_ids)
+    def save(self, owner, request_id):
+        self.answers("save", owner, request_id=request_id)
 
-    @rule(owner=owners)
-    def checkpoint(self, owner):
-        self.answers("checkpoint", owner)
+    @rule(owner=owners, request_id=request_ids)
+    def checkpoint(self, owner, request_id):
+        self.answers("checkpoint", owner, request_id=request_id)
 
-    @rule(owner=owners, checkpoint_id=checkpoint_ids, keep_present=st.booleans())
-    def restore(self, owner, checkpoint_id, keep_present):
-        self.answers("restore", owner, checkpoint_id, keep_present)
+    @rule(
+        owner=owners,
+        checkpoint_id=checkpoint_ids,
+        keep_present=st.booleans(),
+        request_id=request_ids,
+    )
+    def restore(self, owner, checkpoint_id, keep_present, request_id):
+        self.answers("restore", owner, checkpoint_id, keep_present, request_id=request_id)
 
-    @rule(owner=owners, checkpoint_id=checkpoint_ids)
-    def delete_checkpoint(self, owner, checkpoint_id):
-        self.answers("delete_checkpoint", owner, checkpoint_id)
+    @rule(owner=owners, checkpoint_id=checkpoint_ids, request_id=request_ids)
+    def delete_checkpoint(self, owner, checkpoint_id, request_id):
+        self.answers("delete_checkpoint", owner, checkpoint_id, request_id=request_id)
 
     @rule(tenant=st.sampled_from(["acme", "globex", "globex", "globex"]))
     def purge(self, tenant):
         self.oracle.purge(tenant)
-        for area in (self.engine.items, self.engine.artifacts, self.engine.sessions):
+        requests = Requests(self.engine.keeper)
+        for area in (self.engine.items, self.engine.artifacts, self.engine.sessions, requests):
             self.runner.run(area.purge(tenant))
 
-    @rule(seconds=st.sampled_from([1, 10, 31, 61]))
+    @rule(seconds=st.sampled_from([1, 10, 31, 61, 601]))
     def time_passes(self, seconds):
         self.clock.advance(seconds)
         self.oracle.sweep()
