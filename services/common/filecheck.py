@@ -146,12 +146,11 @@ class _Reader:
         last, count, at = None, 0, int(name in self._sealed)
         for key, stored in records:
             count += 1
-            if not _is_sound(key, stored, at):
-                self.records[name, key.hex()] = None  # perhaps it is the key that is another one
-            elif last is not None and (key >= last if back else key <= last):
+            if last is not None and (key >= last if back else key <= last):
                 raise _BrokenError(f"keys of {name} are out of order")
-            else:
-                last = key
+            last = key
+            if not _is_sound(key, stored, at):
+                self.records[name, key.hex()] = None
         return count
 
 

@@ -13,7 +13,7 @@ size of the key (2), key, data. In a branch the first three are the number of a 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 _PAGE = struct.Struct("<QHHHH")
@@ -130,8 +130,22 @@ class PageCheck:
         if own != number:  # LMDB would not see it, and free the wrong page
             raise UnsafeError(f"page {number} is where page {own} should be")
         places = struct.unpack_from(f"<{count}H", self._file, begin + _PAGE.size)
-        last = self._page_bytes - _NODE.size
-        return flags, [begin + place for place in places if upper <= place <= last]
+        self._check_filled(number, flags, upper, places)
+        return flags, [begin + place for place in places]
+
+    def _check_filled(self, number: int, flags: int, upper: int, places: Sequence[int]) -> None:
+        """Nodes fill a page from where they begin to its end; LMDB moves them as if they did."""
+        begin, at = number * self._page_bytes, upper
+        for place in sorted(places):
+            if place != at or at + _NODE.size > self._page_bytes:
+                break
+            low, high, kind, key_bytes = _NODE.unpack_from(self._file, begin + place)
+            size = _NODE.size + key_bytes
+            if flags & _LEAF:
+                size += _NUMBER.size if kind & _BIG else low | high << 16
+            at += size + size % 2
+        if at != self._page_bytes:
+            raise UnsafeError(f"the nodes of page {number} do not fill it")
 
     def _overflow(self, number: int) -> int | None:
         """How many pages an overflow page begins; None where it is none."""

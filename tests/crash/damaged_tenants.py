@@ -74,6 +74,29 @@ class Tenant:
             return error.code().name
         return answer.item.value.text
 
+    def get_all(self) -> list[str]:
+        """The same of every item."""
+        return [self.get(key) for key in range(KEYS)]
+
+    def write_more(self) -> set[str]:
+        """Write other items, some of them again, and remove some; the codes of all answers."""
+        codes = set()
+        for turn in range(3):
+            for first in range(KEYS, 2 * KEYS, 20):
+                request = state_pb2.BatchStateRequest()
+                for key in range(first, first + 20):
+                    write = request.writes.add(scope="global", key=f"{key}")
+                    if (key + turn) % 3:
+                        write.set.text = f"{turn}" * 300
+                    else:
+                        write.delete = True
+                try:
+                    self.call(self._state.BatchState, request)
+                    codes.add("OK")
+                except grpc.RpcError as error:
+                    codes.add(error.code().name)
+        return codes
+
     def list_items(self) -> str:
         """What listing all of them answers: its code."""
         request = state_pb2.ListStateRequest(scope="global", page_size=1000)

@@ -2,7 +2,7 @@
 
 It reads the file in a process of its own before it uses it. So it either refuses to start, in words
 that name the file, or it serves; what is damaged is then refused as DATA_LOSS and named in the
-health answer; whatever else it answers was once written there.
+health answer; whatever else it answers was once written there, and stays so when it writes.
 """
 
 import os
@@ -14,13 +14,13 @@ import pytest
 from tests.crash import scale
 from tests.crash.conftest import seed_of
 from tests.crash.damaged_tenants import KEYS, TENANTS, content, tenants_on
-from tests.crash.damages import flip, garbage, old_copy, old_page, swap, truncate, zero
+from tests.crash.damages import flip, flip_one, garbage, old_copy, old_page, swap, truncate, zero
 from tests.crash.nursery import NOBODY, Nursery, channel_to
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 
 TIMES = scale.count(2, 40)
-DAMAGES = (truncate, flip, zero, garbage, swap, old_page, old_copy)
+DAMAGES = (truncate, flip, flip_one, zero, garbage, swap, old_page, old_copy)
 AS_BEFORE = {old_page, old_copy}
 """After these a key may be answered as it was: nothing in the file tells that it is another one."""
 EXIT_CANNOT_START = 78
@@ -70,6 +70,10 @@ class Seen:
         with channel_to(up) as channel:
             tenants = tenants_on(channel)
             found = [self.ask(tenant) for tenant in tenants]
+            before = {tenant.name: tenant.get_all() for tenant in tenants}
+            for tenant in tenants:
+                assert tenant.write_more() <= {"OK", "DATA_LOSS"}
+            assert before == {tenant.name: tenant.get_all() for tenant in tenants}
             assert not nursery.ended(up), f"it ended with {up.code}: {up.words}"
             named = tenants[0].damages()
             if not as_before:  # a record whose key is another one now has a name there too
@@ -78,7 +82,7 @@ class Seen:
 
     def ask(self, tenant):
         """How many of a tenant's keys are refused or not found; no other answer is wrong."""
-        found = [tenant.get(key) for key in range(KEYS)]
+        found = tenant.get_all()
         for key, answer in enumerate(found):
             once = {content(tenant.name, key, version) for version in (0, 1)}
             assert answer in once | {"NOT_FOUND", "DATA_LOSS"}, (tenant.name, key, answer)
