@@ -70,7 +70,7 @@ def test_old_or_new_at_every_call(walk, reached, kill):
 @pytest.mark.parametrize("flaw", ["in_parts", "no_backup"])
 def test_a_migration_that_is_broken_is_seen(walk, flaw):
     """Teeth: items of both versions at once; items made ready before there is a backup."""
-    assert walk("KILL", 8, flaw)["bad"]
+    assert walk("KILL", 14, flaw)["bad"]
 
 
 def digest_of(folder):
