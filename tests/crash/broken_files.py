@@ -41,6 +41,11 @@ def believes_files(_: str) -> None:
     chunks.read_chunk = read_chunk
 
 
+def reads_beside(_: str) -> None:
+    """No flaw, but a file of any size is read while it is served, as a large one is."""
+    file_care.BEFORE_BYTES_MAX = -1
+
+
 def reads_all(_: str) -> None:
     """A file of any size is read before it is used."""
     file_care.BEFORE_BYTES_MAX = 2**62
@@ -53,5 +58,13 @@ def new_time(_: str) -> None:
 
 FILE_FLAWS = {
     flaw.__name__: flaw
-    for flaw in (believes_files, half_backups, half_uploads, new_time, no_look, reads_all)
+    for flaw in (
+        believes_files,
+        half_backups,
+        half_uploads,
+        new_time,
+        no_look,
+        reads_all,
+        reads_beside,
+    )
 }
