@@ -8,7 +8,12 @@ import grpc  # noqa: F401
 import hypothesis
 import pytest
 
-KEPT = {"LLMSPELL_CRASH_SCALE", "LLMSPELL_CRASH_SEED", "LLMSPELL_KILL_SEED"}
+KEPT = {
+    "LLMSPELL_CRASH_SCALE",
+    "LLMSPELL_CRASH_SEED",
+    "LLMSPELL_KILL_SEED",
+    "LLMSPELL_MEMORY_SCALE",
+}
 
 for name in list(os.environ):
     if (name.startswith("LLMSPELL") and name not in KEPT) or name == "OPENAI_API_KEY":
