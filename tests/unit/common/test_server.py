@@ -29,7 +29,7 @@ async def test_no_task_waits_for_a_method_of_its_own():
             stub = state_pb2_grpc.StateServiceStub(channel)
             answer = await stub.GetState(state_pb2.GetStateRequest(key="four"), metadata=sealed())
             assert answer.revision == 4
-            waiting = [task for task in asyncio.all_tasks() if "_request" in repr(task.get_coro())]
+            waiting = [task for task in asyncio.all_tasks() if "._request_" in repr(task)]
             assert len(waiting) <= 1
     finally:
         await server.stop(0)
