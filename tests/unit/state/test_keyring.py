@@ -293,7 +293,7 @@ def test_a_files_key_is_wrapped_by_the_master_key(clock):
             ring.unwrap_file_key(wrapped)
         refused(error, reason)
     with pytest.raises(ServiceError) as error:
-        sealing_ring(clock).unwrap_file_key(wrapped[:-1] + b"\0")
+        sealing_ring(clock).unwrap_file_key(wrapped[:-1] + bytes([wrapped[-1] ^ 1]))
     refused(error, Reason.RECORD_CORRUPT)
     with pytest.raises(ServiceError) as error:
         Keyring().wrap_file_key(key)
