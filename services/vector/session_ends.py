@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 
 from llmspell.v1 import session_pb2
 
@@ -29,6 +30,8 @@ _CONTEXT = CallContext(tenant="", principal="vector", permissions=("session.ends
 _PATIENCE_S = 10.0
 """How much longer than it was asked to wait an answer may take."""
 _RETRY_S = 1.0
+_FAILED_MAX = 1000
+"""Ends that are tried again; the oldest beyond come with the next start only."""
 
 
 class SessionEndsFollower:
@@ -38,6 +41,7 @@ class SessionEndsFollower:
         """`relay`: knows where SessionService is."""
         self._storage = storage
         self._relay = relay
+        self._failed: deque[session_pb2.EndedSession] = deque(maxlen=_FAILED_MAX)
 
     async def run(self) -> None:
         """Follow until cancelled; where state does not answer, try again every second."""
@@ -49,14 +53,22 @@ class SessionEndsFollower:
                 if error.reason != Reason.SERVICE_UNAVAILABLE:
                     _log.warning("ends of sessions cannot be read", extra={"why": error.message})
                 after = 0  # a state process that is back may have another past
+                self._failed.clear()  # they come again
                 await asyncio.sleep(_RETRY_S)
 
     async def follow(self, after_revision: int, *, wait_s: float = 0.0) -> int:
         """Drop what belongs to the next ends; the revision after which to go on.
 
+        Those that failed before are tried again first, and soon once more where they fail again.
+
         Raises:
             ServiceError: what state answers.
         """
+        for _ in range(len(self._failed)):
+            end = self._failed.popleft()
+            if await self._why_kept(end):
+                self._failed.append(end)
+        wait_s = min(wait_s, _RETRY_S) if self._failed else wait_s
         request = session_pb2.ListEndedSessionsRequest(
             after_revision=after_revision, page_size=PAGE_SIZE_MAX
         )
@@ -70,15 +82,23 @@ class SessionEndsFollower:
         return after_revision
 
     async def _try_to_drop(self, end: session_pb2.EndedSession) -> None:
-        """One that fails must not hold up the others; it comes again with the next start."""
-        scope = f"session:{end.session_id}"
-        try:
-            await self._drop(end.tenant, scope, end.end_time.ToNanoseconds())
-        except ServiceError as error:
+        """One that fails must not hold up the others; it is tried again."""
+        why = await self._why_kept(end)
+        if why:
+            self._failed.append(end)
             _log.warning(
                 "what an ended session had could not be dropped",
-                extra={"tenant": end.tenant, "scope": scope, "why": error.message},
+                extra={"tenant": end.tenant, "session": end.session_id, "why": why},
             )
+
+    async def _why_kept(self, end: session_pb2.EndedSession) -> str:
+        """Drop what belongs to an end; why that could not be done, empty where it was."""
+        try:
+            scope = f"session:{end.session_id}"
+            await self._drop(end.tenant, scope, end.end_time.ToNanoseconds())
+        except ServiceError as error:
+            return error.message
+        return ""
 
     async def _drop(self, tenant: str, scope: str, end_time_ns: int) -> None:
         """Remove the scope's collections that are older than the session's end."""

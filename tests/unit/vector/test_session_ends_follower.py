@@ -66,7 +66,7 @@ async def test_what_is_older_than_the_end_goes():
 
 
 async def test_one_that_fails_does_not_hold_up_others(monkeypatch):
-    """Where a collection cannot be dropped, the ends after it are followed all the same."""
+    """Where a collection cannot be dropped, the next ends are followed, and it is tried again."""
     clock, notes = FakeClock(), Notes()
     storage = MemoryVectorStorage(ForwardTime(clock))
     for scope in ("session:bad", "session:good"):
@@ -81,7 +81,14 @@ async def test_one_that_fails_does_not_hold_up_others(monkeypatch):
         return await delete(tenant, scope)
 
     monkeypatch.setattr(storage, "delete_scope", refuse)
-    assert await SessionEndsFollower(storage, notes).follow(0) == 2
+    follower = SessionEndsFollower(storage, notes)
+    assert await follower.follow(0, wait_s=7) == 2
     assert await names(storage, "acme", "session:bad") == ["c"]
     assert await names(storage, "acme", "session:good") == []
+    assert await follower.follow(2, wait_s=7) == 2
+    assert notes.asked[-1].wait.seconds == 1
+    monkeypatch.undo()
+    assert await follower.follow(2, wait_s=7) == 2
+    assert notes.asked[-1].wait.seconds == 7
+    assert await names(storage, "acme", "session:bad") == []
     await storage.close()
