@@ -1,5 +1,7 @@
 """The power cut: `power_cut(writer, checker)` records a program and checks images of its disk.
 
+With `names` an image has those files of the folder only.
+
 Another engine's test needs two things. A writer: a module that runs the real storage code in a
 folder given as its first argument, with the seed as its second, and prints a line for each
 acknowledgement with one `os.write(1, …)`. And a checker, named `module:function`: it takes all the
@@ -90,13 +92,22 @@ def image_count():
 def power_cut(recorder_library, tmp_path):
     """A function that records a writer and has images of its disk checked."""
 
-    def run(writer, checker, *arguments, images):
+    def run(writer, checker, *arguments, images, names=()):
         seed = seed_of("LLMSPELL_CRASH_SEED")
         log = tmp_path / "log"
         folder = tmp_path / "disk"
         recorder.record(recorder_library, writer, [str(folder), str(seed), *arguments], log)
         done = subprocess.run(
-            [sys.executable, "-m", "tests.crash.images", log, str(images), str(seed), checker],
+            [
+                sys.executable,
+                "-m",
+                "tests.crash.images",
+                log,
+                str(images),
+                str(seed),
+                checker,
+                *names,
+            ],
             cwd=recorder.ROOT,
             capture_output=True,
             check=False,

@@ -1,13 +1,11 @@
 """Builds what a disk may hold after the power went, and has each image opened and checked.
 
-A disk keeps what was flushed. Of what was written since then, any part may have arrived, in any
-order, and of any write any sectors of 512 bytes.
-
-As a program (`python -m tests.crash.images LOG IMAGES SEED CHECKER`) it checks each image in a
-forked child, since a bad file may kill whoever maps it, and prints a JSON object with the count of
-images, of acknowledgements, and what was wrong with each bad one. CHECKER is `module:function`; the
-function takes all lines that were ever acknowledged, before any fork, and returns what checks one
-image: a function of the folder and of the lines acknowledged before the power went.
+As a program (`python -m tests.crash.images LOG IMAGES SEED CHECKER [NAME …]`) it checks each image
+in a forked child, since a bad file may kill whoever maps it, and prints a JSON object with the
+count of images, of acknowledgements, and what was wrong with each bad one. CHECKER is
+`module:function`; the function takes all lines that were ever acknowledged, before any fork, and
+returns what checks one image: a function of the folder and of the lines acknowledged before the
+power went. With names an image has those files only.
 """
 
 from __future__ import annotations
@@ -22,53 +20,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.crash.disk import Disk
 from tests.crash.recorder import Record, read
 
-NAMES = ("data.mdb", "LOCK")
-SECTOR_BYTES = 512
-DROP_ALL = 0.25
-DROP = 0.5
-TORN = 0.5
 CHECK_SECONDS = 30
 
 Checker = Callable[[Path, Sequence[str]], None]
-
-
-@dataclass
-class Disk:
-    """One file, as far as it is flushed, and what was written to it since."""
-
-    content: bytearray = field(default_factory=bytearray)
-    pending: list[Record] = field(default_factory=list)
-
-    def apply(self, record: Record) -> None:
-        """Take the next thing that happened."""
-        if record.kind == "S":
-            for write in self.pending:
-                _write(self.content, write.offset, write.data)
-            self.pending.clear()
-        elif record.kind == "D":
-            _write(self.content, record.offset, record.data)
-        elif record.kind == "T":
-            del self.content[record.offset :]
-        else:
-            self.pending.append(record)
-
-    def after_power_cut(self, rng: random.Random) -> bytes:
-        """What may be read after the power went now."""
-        content = bytearray(self.content)
-        writes = [] if rng.random() < DROP_ALL else rng.sample(self.pending, len(self.pending))
-        for write in writes:
-            if rng.random() < DROP:
-                continue
-            if rng.random() < TORN:
-                _write_torn(content, write, rng)
-            else:
-                _write(content, write.offset, write.data)
-        return bytes(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,40 +36,45 @@ class Image:
     """The files after a power cut, and what had been acknowledged by then."""
 
     number: int
-    files: dict[str, bytes]
+    files: dict[str, bytes | None]
     acknowledged: list[str]
 
     def put(self, folder: Path) -> None:
         """Write the files into an empty folder."""
         for name, content in self.files.items():
-            (folder / name).write_bytes(content)
+            if content is None:
+                (folder / name).mkdir()
+            else:
+                (folder / name).write_bytes(content)
 
 
-def images(records: Sequence[Record], count: int, seed: int) -> Iterator[Image]:
+def images(
+    records: Sequence[Record], count: int, seed: int, names: Sequence[str] = ()
+) -> Iterator[Image]:
     """Images of power cuts at random moments, between any two things that reached the disk."""
     rng = random.Random(seed)
     moments = [place for place, record in enumerate(records) if record.kind != "A"]
     cuts = sorted(rng.choices(moments, k=count))
-    disks = [Disk() for _ in NAMES]
-    acknowledged = b""
-    number = 0
+    disk, acknowledged, number = Disk(), b"", 0
     for place, record in enumerate(records):
         while number < count and cuts[number] == place:
-            files = {
-                name: disk.after_power_cut(rng) for name, disk in zip(NAMES, disks, strict=True)
-            }
+            files = disk.after_power_cut(rng)
+            if names:
+                files = {name: files[name] for name in names if name in files}
             yield Image(number, files, acknowledged.decode().splitlines())
             number += 1
         if record.kind == "A":
             acknowledged += record.data
         else:
-            disks[record.file].apply(record)
+            disk.apply(record)
 
 
-def check_all(records: Sequence[Record], count: int, seed: int, checker: Checker) -> list[str]:
+def check_all(
+    records: Sequence[Record], count: int, seed: int, checker: Checker, names: Sequence[str]
+) -> list[str]:
     """What was wrong with each bad image."""
     bad = []
-    for image in images(records, count, seed):
+    for image in images(records, count, seed, names):
         folder = Path(tempfile.mkdtemp(prefix="llmspell-image-", dir=_memory_disk()))
         try:
             image.put(folder)
@@ -153,31 +118,18 @@ def _check_and_exit(folder: Path, acknowledged: Sequence[str], checker: Checker)
     os._exit(0)
 
 
-def _write(content: bytearray, offset: int, data: bytes) -> None:
-    end = offset + len(data)
-    if len(content) < end:
-        content.extend(bytes(end - len(content)))
-    content[offset:end] = data
-
-
-def _write_torn(content: bytearray, write: Record, rng: random.Random) -> None:
-    for start in range(0, len(write.data), SECTOR_BYTES):
-        if rng.random() < DROP:
-            _write(content, write.offset + start, write.data[start : start + SECTOR_BYTES])
-
-
 def _memory_disk() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def main(log: str, count: str, seed: str, checker: str) -> None:
+def main(log: str, count: str, seed: str, checker: str, *names: str) -> None:
     """Check and print; see the module."""
     records = list(read(Path(log)))
     printed = b"".join(record.data for record in records if record.kind == "A")
     lines = printed.decode().splitlines()
     module, _, function = checker.partition(":")
     prepared = getattr(importlib.import_module(module), function)(lines)
-    bad = check_all(records, int(count), int(seed), prepared)
+    bad = check_all(records, int(count), int(seed), prepared, names)
     report = {"acknowledged": len(lines), "images": int(count), "bad": bad}
     sys.stdout.write(json.dumps(report) + "\n")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SWITCH_BYTES = 80
 """Size of what faults.c shares with the test."""
-_HEADER = struct.Struct("<cB6xqq")
+_HEADER = struct.Struct("<c7xQqq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Record:
     """One thing that happened."""
 
     kind: str
-    """W written, D written and flushed, S flushed, T cut to `offset`, A acknowledged."""
+    """See recorder.c; A: acknowledged."""
     file: int
-    """0 data.mdb, 1 LOCK."""
+    """Its inode."""
     offset: int
     data: bytes
 
@@ -50,10 +50,11 @@ def record(library: Path, module: str, arguments: list[str], log: Path) -> None:
         library: What `build` made.
         module: A module whose `__main__` writes, and prints a line for each acknowledgement with
             one `os.write` to descriptor 1.
-        arguments: Its arguments.
+        arguments: Its arguments; the first one is the folder in which it writes.
         log: The file to record into.
     """
-    environment = {**os.environ, "LD_PRELOAD": str(library), "REC_LOG": str(log)}
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    environment |= {"REC_LOG": str(log), "REC_FOLDER": arguments[0]}
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,

@@ -4,8 +4,13 @@ Each of several writers does one operation after another, each determined by see
 number, and prints `WRITER NUMBER REVISION` once it is acknowledged. A writer has one operation in
 flight at most. So after a power cut its keys hold what its first n operations leave, where n is
 what was acknowledged, or one more; anything else is a loss, a half batch, or a write never sent.
+Beside those of items there are writers of sessions, artifacts, events, journals, a migration and
+backups (`state_writers`).
 
-`python -m tests.crash.state_history FOLDER SEED [nosync|nometasync]` writes.
+In the second half all wait for each other before each operation, so that nothing is being written
+while acknowledgements are printed: what those stand for must be on disk by then.
+
+`python -m tests.crash.state_history FOLDER SEED [FLAW]` writes; see FLAWS.
 """
 
 from __future__ import annotations
@@ -14,19 +19,23 @@ import asyncio
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
 from services.common.clock import FakeClock
+from services.state.engines import blobs
 from services.state.items import Items
 from services.state.model import Encoding, Value, Write
-from tests.crash.state_invariants import check_state
-from tests.state_engines import embedded_items
+from tests.crash.state_writers import Areas, Writer, check_all, writers
 
 WRITERS = 12
 OPERATIONS = 40
+EACH = 2
+"""Writers of each kind beside those of items."""
 CHANGES_KEPT = 300
 LONG_NS = 10**18
 SIZES = (0, 10, 200, 3000, 20_000)
@@ -76,19 +85,39 @@ def history(seed: int, writer: int) -> list[Contents]:
 async def write_all(folder: Path, seed: int, *, sync: bool) -> None:
     """All writers at once, beside one whose items expire and are swept."""
     clock = FakeClock()
-    engine = embedded_items(folder, clock, on_fatal=sys.exit, sync=sync, changes_kept=CHANGES_KEPT)
+    areas = opened(folder, clock, sync=sync)
+    others = writers(seed, operations=OPERATIONS, each=EACH)
     os.write(1, b"seed %d\n" % seed)
+    together = asyncio.Barrier(WRITERS + sum(each.operations == OPERATIONS for each in others))
     async with asyncio.TaskGroup() as tasks:
         for writer in range(WRITERS):
-            tasks.create_task(write_one(engine, seed, writer))
-        tasks.create_task(expire(engine, clock))
-    await engine.close()
+            tasks.create_task(write_one(areas.items, seed, writer, together))
+        for number, other in enumerate(others):
+            tasks.create_task(write_other(areas, number, other, together))
+        tasks.create_task(expire(areas.items, clock))
+    await areas.close()
 
 
-async def write_one(engine: Items, seed: int, writer: int) -> None:
+def opened(folder: Path, clock: FakeClock, *, sync: bool = True) -> Areas:
+    """All areas as the process opens them, but for fewer changes that are kept."""
+    return Areas(folder, clock, on_fatal=sys.exit, sync=sync, changes_kept=CHANGES_KEPT)
+
+
+async def write_other(areas: Areas, index: int, writer: Writer, together: asyncio.Barrier) -> None:
+    """Another writer's operations, each acknowledged."""
+    for number in range(writer.operations):
+        if writer.operations == OPERATIONS and number >= OPERATIONS // 2:
+            await together.wait()
+        await writer.do(areas, number)
+        os.write(1, b"%d %d 0\n" % (WRITERS + index, number))
+
+
+async def write_one(engine: Items, seed: int, writer: int, together: asyncio.Barrier) -> None:
     """One writer's operations, each acknowledged."""
     tenant = tenant_of(writer)
     for number in range(OPERATIONS):
+        if number >= OPERATIONS // 2:
+            await together.wait()
         writes = operation(seed, writer, number)
         if writes:
             revision = (await engine.batch(tenant, [], writes)).revision
@@ -112,18 +141,26 @@ def checker(acknowledged: Sequence[str]) -> Callable[[Path, Sequence[str]], None
     """What raises unless a folder holds all that was acknowledged, and nothing by halves."""
     seed = int(acknowledged[0].removeprefix("seed "))
     histories = [history(seed, writer) for writer in range(WRITERS)]
-    return lambda folder, lines: asyncio.run(_check(folder, lines[1:], histories))
+    others = writers(seed, operations=OPERATIONS, each=EACH)
+    return lambda folder, lines: asyncio.run(_check(folder, lines[1:], histories, others))
 
 
-async def _check(folder: Path, lines: Sequence[str], histories: Histories) -> None:
-    engine = embedded_items(folder, FakeClock(), on_fatal=sys.exit, changes_kept=CHANGES_KEPT)
-    with engine._engine.read() as view:
-        check_state(view)
-    await _check_acknowledged(engine, [tuple(map(int, line.split())) for line in lines], histories)
-    before = await engine.revision()
-    changed = await engine.set("acme", "global", "one more", Value(Encoding.TEXT, b"x"))
+async def _check(
+    folder: Path, lines: Sequence[str], histories: Histories, others: Sequence[Writer]
+) -> None:
+    areas = opened(folder, FakeClock())
+    areas.check(tidy=False)
+    await areas.recover()
+    told = [tuple(map(int, line.split())) for line in lines]
+    await _check_acknowledged(areas.items, told, histories)
+    done = Counter(writer for writer, *_ in told)
+    counts = [done[WRITERS + index] for index in range(len(others))]
+    await check_all(areas, others, counts, 1)
+    areas.check(tidy=True)
+    before = await areas.items.revision()
+    changed = await areas.items.set("acme", "global", "one more", Value(Encoding.TEXT, b"x"))
     assert changed.revision == before + 1
-    await engine.close()
+    await areas.close()
 
 
 async def _check_acknowledged(
@@ -142,13 +179,40 @@ async def _contents(engine: Items, writer: int) -> Contents:
     return {item.key: item.value.content for item in page.items if item.value is not None}
 
 
-def leave_headers_unflushed() -> None:
+def nosync() -> None:
+    """Nothing of the database is flushed; see `write_all`."""
+
+
+def nometasync() -> None:
     """Let LMDB flush its pages, and not the header that names them."""
     opening = lmdb.open
     lmdb.open = lambda path, **options: opening(path, **(options | {"metasync": False}))
 
 
+def noblobsync() -> None:
+    """The bytes of an artifact are not flushed before its record is committed."""
+    blobs.FolderUpload.finish = _unflushed(blobs.FolderUpload.finish)
+
+
+def nonamesync() -> None:
+    """Nor the name that they have."""
+    blobs._flush = lambda folder: None
+
+
+def _unflushed(finish: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def without(upload: Any) -> Any:
+        flush, os.fsync = os.fsync, lambda descriptor: None
+        try:
+            return finish(upload)
+        finally:
+            os.fsync = flush
+
+    return without
+
+
+FLAWS = {flaw.__name__: flaw for flaw in (nosync, nometasync, noblobsync, nonamesync)}
+
 if __name__ == "__main__":
-    if "nometasync" in sys.argv[3:]:
-        leave_headers_unflushed()
+    for flaw in sys.argv[3:]:
+        FLAWS[flaw]()
     asyncio.run(write_all(Path(sys.argv[1]), int(sys.argv[2]), sync="nosync" not in sys.argv[3:]))

@@ -304,6 +304,8 @@ def _refused(error: OSError) -> Exception:
 def _take(root: Path) -> int:
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(PermissionError):  # a parent that is not ours to read was there before
+            _flush(root.parent)
         lock = os.open(root / "LOCK", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _not_writable(root, error) from error
