@@ -13,15 +13,14 @@ from services.state.layout import (
     ARTIFACTS,
     BLOB_REFS,
     BLOB_TOMBS,
-    CHANGES,
     CHECKPOINT_ARTIFACTS,
 )
 from services.state.layout import artifacts as layout
-from services.state.layout.items import ChangeKind, unpack_change
+from services.state.layout.items import ChangeKind
 from services.state.layout.sessions import split_checkpoint_artifact_key
 
 
-def check_artifacts(view, kept):
+def check_artifacts(view, changes, kept):
     """Records, their four indexes, the counts of who needs which bytes, and the feed agree."""
     records = records_of(view)
     order, digests = {}, set()
@@ -37,17 +36,17 @@ def check_artifacts(view, kept):
     assert set(view.keys(ARTIFACT_DIGESTS, b"")) == digests, "digests of other artifacts"
     check_names(view, records)
     check_references(view, records)
-    check_told(view, records, kept)
+    check_told(records, changes, kept)
 
 
 def records_of(view):
     """All artifacts, by the parts of their keys."""
-    records = {}
+    records, revision = {}, view.revision()
     for place, stored in view.scan(ARTIFACTS, b""):
         tenant, scope, name, version = layout.split_artifact_key(place)
         artifact = layout.unpack_artifact(stored)
         assert (artifact.scope, artifact.name, artifact.version) == (scope, name, version)
-        assert artifact.revision <= view.revision()
+        assert artifact.revision <= revision
         records[tenant, scope, name, version] = artifact
     return records
 
@@ -77,11 +76,10 @@ def check_references(view, records):
     assert not set(view.keys(BLOB_TOMBS, b"")) & set(counted), "a needed blob is to be removed"
 
 
-def check_told(view, records, kept):
+def check_told(records, changes, kept):
     """The last version that the feed tells of a name is there, or gone as the feed says."""
     last = {}
-    for place, stored in view.scan(CHANGES, b""):
-        change = unpack_change(place, stored)
+    for change in changes:
         if change.kind in {ChangeKind.ARTIFACT_STORED, ChangeKind.ARTIFACT_DELETED}:
             last[change.tenant, change.scope, change.key] = change
         elif change.kind in {ChangeKind.ARTIFACTS_DELETED, ChangeKind.ARTIFACTS_RESTORED}:

@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +52,14 @@ class Image:
 def images(
     records: Sequence[Record], count: int, seed: int, names: Sequence[str] = ()
 ) -> Iterator[Image]:
-    """Images of power cuts at random moments, between any two things that reached the disk."""
+    """Images of power cuts between any two things that reached the disk.
+
+    Half of them are at any moment, the others just after something was acknowledged.
+    """
     rng = random.Random(seed)
     moments = [place for place, record in enumerate(records) if record.kind != "A"]
-    cuts = sorted(rng.choices(moments, k=count))
+    told = [place for place in moments if place and records[place - 1].kind == "A"]
+    cuts = sorted(rng.choices(moments, k=count // 2) + rng.choices(told, k=count - count // 2))
     disk, acknowledged, number = Disk(), b"", 0
     for place, record in enumerate(records):
         while number < count and cuts[number] == place:
@@ -72,22 +77,45 @@ def images(
 def check_all(
     records: Sequence[Record], count: int, seed: int, checker: Checker, names: Sequence[str]
 ) -> list[str]:
-    """What was wrong with each bad image."""
-    bad = []
+    """What was wrong with each bad image; one is checked on each processor."""
+    bad: list[str] = []
+    running: deque[Running] = deque()
     for image in images(records, count, seed, names):
         folder = Path(tempfile.mkdtemp(prefix="llmspell-image-", dir=_memory_disk()))
-        try:
-            image.put(folder)
-            trouble = check_in_child(folder, image.acknowledged, checker)
-        finally:
-            shutil.rmtree(folder)
-        if trouble:
-            bad.append(f"image {image.number}: {trouble}")
+        image.put(folder)
+        running.append(Running(image.number, folder, image.acknowledged, checker))
+        while len(running) > (os.cpu_count() or 1):
+            bad += running.popleft().end()
+    while running:
+        bad += running.popleft().end()
     return bad
+
+
+class Running:
+    """An image that a child is looking at; its folder goes with it."""
+
+    def __init__(
+        self, number: int, folder: Path, acknowledged: Sequence[str], checker: Checker
+    ) -> None:
+        self._number, self._folder = number, folder
+        self._child, self._pipe = _begin(folder, acknowledged, checker)
+
+    def end(self) -> list[str]:
+        """Wait; what is wrong with it, if anything."""
+        try:
+            trouble = _end(self._child, self._pipe)
+        finally:
+            shutil.rmtree(self._folder)
+        return [f"image {self._number}: {trouble}"] if trouble else []
 
 
 def check_in_child(folder: Path, acknowledged: Sequence[str], checker: Checker) -> str:
     """Why an image is bad; empty where it is good."""
+    return _end(*_begin(folder, acknowledged, checker))
+
+
+def _begin(folder: Path, acknowledged: Sequence[str], checker: Checker) -> tuple[int, int]:
+    """A child that looks, and where it says what is wrong."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -95,6 +123,10 @@ def check_in_child(folder: Path, acknowledged: Sequence[str], checker: Checker) 
         os.dup2(writing, 2)
         _check_and_exit(folder, acknowledged, checker)
     os.close(writing)
+    return child, reading
+
+
+def _end(child: int, reading: int) -> str:
     with os.fdopen(reading, "rb") as pipe:
         words = pipe.read().decode(errors="replace").strip()
     _, status = os.waitpid(child, 0)

@@ -37,11 +37,12 @@ def check_events(view):
         The revisions at which events were published.
     """
     ends, sums, batches = set(), defaultdict(lambda: (0, 0)), defaultdict(list)
+    last = view.revision()
     for place, stored in view.scan(EVENTS, b""):
         tenant, revision = event_layout.split_batch_key(place)
         header = event_layout.unpack_header(stored)
         assert len(event_layout.unpack_events(stored)) == header.count, "half a batch of events"
-        assert revision <= view.revision()
+        assert revision <= last
         ends.add(event_layout.end_key(header.end_ns, place))
         count, size = sums[tenant]
         sums[tenant] = count + header.count, size + len(stored)

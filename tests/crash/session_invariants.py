@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from services.state.layout import (
-    CHANGES,
     CHECKPOINT_ARTIFACTS,
     CHECKPOINT_ITEMS,
     CHECKPOINTS,
@@ -16,26 +15,28 @@ from services.state.layout import (
 )
 from services.state.layout import sessions as layout
 from services.state.layout.artifacts import unpack_artifact
-from services.state.layout.items import ChangeKind, unpack_change, unpack_item
+from services.state.layout.items import ChangeKind, unpack_item
 from services.state.layout.sessions import Due
 
 OF_THE_RECORD = {kind for kind in ChangeKind if kind.name.startswith(("SESSION_", "CHECKPOINT_"))}
 """Changes that write a session's record."""
 
 
-def check_sessions(view, kept):
+def check_sessions(view, changes, kept):
     """Records, both indexes, checkpoints with their items, notes of ends, and the feed agree."""
     sessions = {
         layout.split_session_key(place): layout.unpack_session(stored)
         for place, stored in view.scan(SESSIONS, b"")
     }
+    revision = view.revision()
     for (_, session_id), session in sessions.items():
         assert session.session_id == session_id
+        assert session.revision <= revision
     erased = check_indexes(view, sessions)
     check_checkpoints(view, sessions, erased)
-    check_told(view, sessions, kept)
+    check_told(sessions, changes, kept)
     for place, stored in view.scan(SESSION_ENDS, b""):
-        assert layout.unpack_end(place, stored).revision <= view.revision()
+        assert layout.unpack_end(place, stored).revision <= revision
 
 
 def check_indexes(view, sessions):
@@ -103,18 +104,16 @@ def held_artifacts(view):
     return held
 
 
-def check_told(view, sessions, kept):
+def check_told(sessions, changes, kept):
     """The last change of each session is the one that wrote its record, or its removal."""
     last = {}
-    for place, stored in view.scan(CHANGES, b""):
-        change = unpack_change(place, stored)
+    for change in changes:
         owner = change.tenant, change.scope.removeprefix("session:")
         if change.kind in OF_THE_RECORD:
             last[owner] = change
         elif change.kind is ChangeKind.PURGE and not change.scope:
             last = {other: each for other, each in last.items() if other[0] != change.tenant}
     for owner, session in sessions.items():
-        assert session.revision <= view.revision()
         if session.revision > kept[owner[0]].compacted_revision:
             assert owner in last, f"a session without its change record: {owner}"
     for owner, change in last.items():

@@ -149,14 +149,14 @@ async def _check(
     folder: Path, lines: Sequence[str], histories: Histories, others: Sequence[Writer]
 ) -> None:
     areas = opened(folder, FakeClock())
-    areas.check(tidy=False)
+    areas.check()
     await areas.recover()
     told = [tuple(map(int, line.split())) for line in lines]
     await _check_acknowledged(areas.items, told, histories)
     done = Counter(writer for writer, *_ in told)
     counts = [done[WRITERS + index] for index in range(len(others))]
     await check_all(areas, others, counts, 1)
-    areas.check(tidy=True)
+    areas.check_tidy()
     before = await areas.items.revision()
     changed = await areas.items.set("acme", "global", "one more", Value(Encoding.TEXT, b"x"))
     assert changed.revision == before + 1

@@ -1,4 +1,8 @@
-"""A story of the state engine for tests/crash/faults.py: batches, ends, compaction, a restart."""
+"""A story of the state engine for tests/crash/faults.py: batches, ends, compaction, a restart.
+
+Then come a session with its checkpoints, artifacts, events, a journal, a migration and a backup
+(`state_writers`), and another restart. What is refused is asked for once more.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,19 @@ from services.common.clock import FakeClock
 from services.state.items import Items
 from services.state.model import Encoding, Value, Write
 from tests.crash.faults import Ledger, told
-from tests.crash.state_invariants import check_state
-from tests.state_engines import embedded_items
+from tests.crash.state_writers import (
+    Areas,
+    ArtifactWriter,
+    BackupWriter,
+    EventWriter,
+    JournalWriter,
+    MigrationWriter,
+    SessionWriter,
+    Writer,
+)
 
 TENANTS = ("acme", "globex")
-SCOPE = "session:s"
+SCOPE = "session:items"
 SHORT_NS = 5 * 10**9
 SIZE = 3000
 
@@ -61,10 +73,21 @@ def after(tenant: str, done: Sequence[int]) -> Contents:
     return contents
 
 
-def opened(folder: Path, clock: FakeClock) -> Items:
-    """The engine as the service opens it, but for the size from which a file is made smaller."""
+OTHERS = 1000
+"""From here on the numbers are those of other writers, each with so many."""
+
+
+def others() -> list[Writer]:
+    """Who writes beside items; the session's whole life has ten operations."""
+    lives = [(SessionWriter, 10), (ArtifactWriter, 6), (EventWriter, 3), (JournalWriter, 2)]
+    lives += [(MigrationWriter, 2), (BackupWriter, 1)]
+    return [kind(1, 0, operations) for kind, operations in lives]
+
+
+def opened(folder: Path, clock: FakeClock) -> Areas:
+    """All areas as the service opens them, but for the size from which a file is made smaller."""
     store.COMPACT_BYTES_MIN = 64 * 1024
-    return embedded_items(folder, clock, on_fatal=store.exit_on_fatal)
+    return Areas(folder, clock, on_fatal=store.exit_on_fatal)
 
 
 def numbered(batch: int, tenant: str) -> int:
@@ -75,14 +98,16 @@ def numbered(batch: int, tenant: str) -> int:
 def split(numbers: Sequence[int], tenant: str) -> list[int]:
     """The batches of a tenant."""
     mine = TENANTS.index(tenant)
-    found = [number // len(TENANTS) for number in numbers if number % len(TENANTS) == mine]
+    items = [number for number in numbers if number < OTHERS]
+    found = [number // len(TENANTS) for number in items if number % len(TENANTS) == mine]
     return [number for number in found if number < len(BATCHES)]
 
 
 async def tell(folder: Path, ledger: Ledger) -> None:
     """Write as two tenants in turn, sweep what has ended, compact, and go on after a restart."""
     clock, answered = FakeClock(), []
-    engine = opened(folder, clock)
+    areas = opened(folder, clock)
+    engine = areas.items
     for batch in range(len(BATCHES)):
         for tenant in TENANTS:
             number = numbered(batch, tenant)
@@ -95,10 +120,28 @@ async def tell(folder: Path, ledger: Ledger) -> None:
     clock.advance(10)
     await ledger.ask(numbered(SWEEP, TENANTS[0]), engine.sweep())
     await compare(engine, answered, ended=True)
-    await engine.close()
-    engine = opened(folder, clock)
-    await compare(engine, answered, ended=True)
-    await engine.close()
+    await areas.close()
+    areas = opened(folder, clock)
+    await compare(areas.items, answered, ended=True)
+    await tell_others(areas, ledger)
+    await areas.close()
+    areas = opened(folder, clock)
+    await compare(areas.items, answered, ended=True)
+    for writer in others():
+        await writer.check(areas, writer.operations, writer.operations)
+    await areas.close()
+
+
+async def tell_others(areas: Areas, ledger: Ledger) -> None:
+    """One operation of each after the other; one that is refused is asked for again."""
+    made = others()
+    for number in range(max(writer.operations for writer in made)):
+        for place, writer in enumerate(made, 1):
+            if number < writer.operations:
+                asked = OTHERS * place + number
+                while not await ledger.ask(asked, writer.do(areas, number)):
+                    pass
+                await writer.check(areas, number + 1, number + 1)
 
 
 async def compare(engine: Items, answered: Sequence[int], *, ended: bool) -> None:
@@ -124,14 +167,20 @@ async def check(folder: Path, lines: Sequence[str]) -> None:
     clock = FakeClock()
     clock.advance(100)
     answered, unknown = told(lines)
-    engine = opened(folder, clock)
-    with engine._engine.read() as view:
-        check_state(view)
+    areas = opened(folder, clock)
+    engine = areas.items
+    areas.check()
     for tenant in TENANTS:
         maybe = [answered, answered if unknown is None else [*answered, unknown]]
         left = [after(tenant, split(each, tenant)) for each in maybe]
         assert await held(engine, tenant) in [visible(each, ended=True) for each in left], tenant
+    await areas.recover()
+    for place, writer in enumerate(others(), 1):
+        done = sum(number // OTHERS == place for number in answered)
+        more = unknown is not None and unknown // OTHERS == place
+        await writer.check(areas, done, done + more)
     while await engine.sweep():
         pass
+    areas.check_tidy()
     await engine.batch("acme", [], put("acme", ["one more"], 0))
-    await engine.close()
+    await areas.close()

@@ -8,6 +8,7 @@ not is there whole or not at all. An operation that was refused can be asked for
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 from collections.abc import Sequence
@@ -79,11 +80,16 @@ class Areas:
         while await self.artifacts.sweep():
             pass
 
-    def check(self, *, tidy: bool) -> None:
+    def check(self) -> None:
         """Every record and every blob."""
         with self.keeper.engine.read() as view:
             check_state(view)
-            check_blobs(view, self.blobs, tidy=tidy)
+            check_blobs(view, self.blobs, tidy=False)
+
+    def check_tidy(self) -> None:
+        """No file is there that nobody needs."""
+        with self.keeper.engine.read() as view:
+            check_blobs(view, self.blobs, tidy=True)
 
     async def close(self) -> None:
         """As the process ends."""
@@ -331,7 +337,9 @@ class MigrationWriter(Writer):
             ended = await areas.migrations.get(self.tenant, begun.migration_id, wait_s=WAIT_S)
             if ended.status is not Status.COMPLETED:
                 failure = ended.errors[0]
-                raise ServiceError(Reason(failure.reason), failure.message)
+                if failure.reason == Reason.INTERNAL:  # what is said of it then, the log knows
+                    raise OSError(errno.EIO, failure.message)
+                raise ServiceError(failure.reason, failure.message)
 
     async def _put(self, areas: Areas, version: int) -> None:
         steps = (Rename(f"f{version - 1}", f"f{version}"),) if version else ()
