@@ -78,9 +78,9 @@ OTHERS = 1000
 
 
 def others() -> list[Writer]:
-    """Who writes beside items; the session's whole life has ten operations."""
-    lives = [(SessionWriter, 10), (ArtifactWriter, 6), (EventWriter, 3), (JournalWriter, 2)]
-    lives += [(MigrationWriter, 2), (BackupWriter, 1)]
+    """Who writes beside items; the first one goes through a session's whole life."""
+    lives = [(SessionWriter, SessionWriter.STEPS), (ArtifactWriter, 6), (EventWriter, 3)]
+    lives += [(JournalWriter, 2), (MigrationWriter, 2), (BackupWriter, 1)]
     return [kind(1, 0, operations) for kind, operations in lives]
 
 

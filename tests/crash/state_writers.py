@@ -11,6 +11,7 @@ import asyncio
 import errno
 import json
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from services.state.events import Events
 from services.state.items import Items
 from services.state.journal import Journals
 from services.state.journal_model import Entry
-from services.state.layout import CHECKPOINT_ITEMS
+from services.state.layout import CHECKPOINT_ARTIFACTS, CHECKPOINT_ITEMS
+from services.state.layout.artifacts import unpack_artifact
 from services.state.layout.items import unpack_item
 from services.state.migrations.migrations import Migrations, Order
 from services.state.migrations.model import Family, Rename, Schema, Status
@@ -128,9 +130,12 @@ class Writer:
 
 
 class SessionWriter(Writer):
-    """A session from its beginning to its end, and then the next one."""
+    """A session from its beginning to its end, and then the next one.
 
-    STEPS = 10
+    It has items and an artifact, then others; its first checkpoint brings back the first ones.
+    """
+
+    STEPS = 13
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
@@ -152,32 +157,39 @@ class SessionWriter(Writer):
         return self.scripts[begin], self.scripts[begin + 1]
 
     def _state(self, done: int) -> dict[str, Any]:
-        """Status, items, and the items of each checkpoint."""
+        """Status, items and artifacts, and those of each checkpoint."""
         step, name = done % self.STEPS, self._name(done)
         if not step:
             return {}
         first, second = self._texts(done)
-        items = [{}, {}, first, first, second, first, first, first, first, first][step]
-        checkpoints = {"c1": first} if step >= 3 else {}
-        if step >= 5:
-            checkpoints["c2"] = second
-        if step >= 6:
-            checkpoints[AUTOSAVE] = first
-        status = {7: SessionStatus.SUSPENDED, 9: SessionStatus.COMPLETED}.get(
+        items = [first, second][step in {5, 6, 7}] if step >= 2 else {}
+        files = {6: {"f1", "f2"}, 7: {"f2"}}.get(step, {"f1"} if step >= 3 else set())
+        checkpoints = {"c1": (first, {"f1"})} if step >= 4 else {}
+        if step >= 8:
+            checkpoints["c2"] = (second, {"f2"})
+        if step >= 9:
+            checkpoints[AUTOSAVE] = (first, {"f1"})
+        status = {10: SessionStatus.SUSPENDED, 12: SessionStatus.COMPLETED}.get(
             step, SessionStatus.ACTIVE
         )
-        return {name: (status, items, checkpoints)}
+        return {name: (status, items, files, checkpoints)}
 
     async def do(self, areas: Areas, number: int) -> None:
         """See Writer."""
         name, sessions, tenant = self._name(number), areas.sessions, self.tenant
         first, second = self._texts(number)
+        scope = f"session:{name}"
         new = NewSession(session_id=name, timeout_ns=0, auto_save_ns=0)
+        gone = Choice(scope=scope, name="f1", version=1)
+        store, items = areas.artifacts.store, areas.items.batch
         await [
             lambda: sessions.create(tenant, new),
-            lambda: areas.items.batch(tenant, [], _writes(f"session:{name}", {}, first)),
+            lambda: items(tenant, [], _writes(scope, {}, first)),
+            lambda: store(tenant, Draft(scope=scope, name="f1"), [_bytes(self.number)]),
             lambda: sessions.create_checkpoint(tenant, name, "first"),
-            lambda: areas.items.batch(tenant, [], _writes(f"session:{name}", first, second)),
+            lambda: items(tenant, [], _writes(scope, first, second)),
+            lambda: store(tenant, Draft(scope=scope, name="f2"), [b"of %d" % number]),
+            lambda: areas.artifacts.delete(tenant, gone),
             lambda: sessions.restore_checkpoint(tenant, name, "c1", keep_present=True),
             lambda: sessions.save(tenant, name),
             lambda: sessions.move(tenant, name, SessionStatus.SUSPENDED),
@@ -191,26 +203,35 @@ class SessionWriter(Writer):
         there = {}
         for number in range(0, self.operations, self.STEPS):
             name = self._name(number)
-            items = await _contents(areas, self.tenant, f"session:{name}")
+            scope = f"session:{name}"
+            items = await _contents(areas, self.tenant, scope)
+            page = await areas.artifacts.list(self.tenant, Query(scope=scope), limit=100)
+            files = {each.name for each in page.artifacts}
             try:
                 session, _ = await areas.sessions.get(self.tenant, name)
             except ServiceError as error:
                 assert error.reason is Reason.SESSION_NOT_FOUND  # noqa: PT017
                 assert not items, f"items of {name}, which is gone"
+                assert not files, f"artifacts of {name}, which is gone"
                 continue
-            there[name] = (session.status, items, self._checkpoints(areas, name))
+            there[name] = (session.status, items, files, self._checkpoints(areas, name))
         return there
 
-    def _checkpoints(self, areas: Areas, name: str) -> dict[str, dict[str, bytes]]:
+    def _checkpoints(self, areas: Areas, name: str) -> dict[str, tuple[dict[str, bytes], set[str]]]:
+        """The items and the names of the artifacts of each checkpoint."""
         prefix = f"{self.tenant}\0{name}\0".encode()
-        found: dict[str, dict[str, bytes]] = {}
+        items: dict[str, dict[str, bytes]] = defaultdict(dict)
+        files: dict[str, set[str]] = defaultdict(set)
         with areas.keeper.engine.read() as view:
             for place, stored in view.scan(CHECKPOINT_ITEMS, prefix):
                 checkpoint_id, key = place[len(prefix) :].decode().split("\0")
                 value = unpack_item(key, stored).value
                 assert value is not None
-                found.setdefault(checkpoint_id, {})[key] = value.content
-        return found
+                items[checkpoint_id][key] = value.content
+            for place, stored in view.scan(CHECKPOINT_ARTIFACTS, prefix):
+                checkpoint_id = place[len(prefix) :].split(b"\0")[0].decode()
+                files[checkpoint_id].add(unpack_artifact(stored).name)
+        return {each: (items[each], files[each]) for each in {*items, *files}}
 
 
 class ArtifactWriter(Writer):

@@ -1,4 +1,4 @@
-"""Sessions: their moves, their items, checkpoints taken and restored, ends that come by themselves.
+"""Sessions: moves, items, artifacts, checkpoints taken and restored, ends that come by themselves.
 
 A session that a kill left half deleted is gone from the first step on; what it had goes soon after.
 """
@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmspell.v1 import session_pb2, state_pb2
+from llmspell.v1 import artifact_pb2, session_pb2, state_pb2
 
+from tests.crash.ledgers.artifacts import content, digest
 from tests.crash.ledgers.items import Ending, listed
 from tests.crash.ledgers.ledger import Ledger, Stubs, Work, answered
 
@@ -32,6 +33,8 @@ ERASED_S_MAX = 10
 AUTOSAVE = "autosave"
 
 Texts = Mapping[str, str]
+Files = Mapping[str, int]
+"""Names of artifacts, each with one version, and the numbers of their contents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,26 @@ class Known:
 
     status: int
     texts: Texts
-    checkpoints: Mapping[str, Texts]
+    files: Files
+    checkpoints: Mapping[str, tuple[Texts, Files]]
     made: int = 0
 
     @property
-    def summary(self) -> tuple[int, Texts, dict[str, int]]:
+    def summary(self) -> tuple[int, Texts, dict[str, str], dict[str, int]]:
         """What of it can be seen without a restore."""
-        return self.status, self.texts, {key: len(each) for key, each in self.checkpoints.items()}
+        digests = {name: digest(number) for name, number in self.files.items()}
+        counts = {key: len(texts) for key, (texts, _) in self.checkpoints.items()}
+        return self.status, self.texts, digests, counts
 
     def taken(self, checkpoint_id: str) -> Known:
         """With one more checkpoint."""
-        return replace(self, checkpoints={**self.checkpoints, checkpoint_id: self.texts})
+        kept = {**self.checkpoints, checkpoint_id: (self.texts, self.files)}
+        return replace(self, checkpoints=kept)
+
+    def restored(self, checkpoint_id: str) -> Known:
+        """With what a checkpoint has."""
+        texts, files = self.checkpoints[checkpoint_id]
+        return replace(self, texts=texts, files=files)
 
 
 Sessions = dict[str, Known]
@@ -63,7 +75,7 @@ class SessionLedger(Ledger[Sessions]):
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts, {})
-        self.made = self.made_to_end = 0
+        self.made = self.made_to_end = self.attached = 0
         self.endings: dict[str, Ending] = {}
         self.saving = ""
         """A session of which nobody knows whether it was saved."""
@@ -72,7 +84,15 @@ class SessionLedger(Ledger[Sessions]):
         """See Ledger."""
         if not self._with(ACTIVE, SUSPENDED):
             return [self.create if len(self.known) < SESSIONS_MAX else self.delete]
-        works: list[Work] = [self.write, self.write, self.save, self.checkpoint, self.checkpoint]
+        works: list[Work] = [
+            self.write,
+            self.write,
+            self.attach,
+            self.detach,
+            self.save,
+            self.checkpoint,
+            self.checkpoint,
+        ]
         works += [self.restore, self.restore, self.move, self.drop_checkpoint, self.expire]
         if len(self.known) < SESSIONS_MAX:
             works.append(self.create)
@@ -93,7 +113,7 @@ class SessionLedger(Ledger[Sessions]):
         request = session_pb2.CreateSessionRequest(session_id=name, name=f"of {self.number}.")
         request.timeout.FromNanoseconds(0)
         request.auto_save.FromNanoseconds(0)
-        after = self._after(name, Known(ACTIVE, {}, {}))
+        after = self._after(name, Known(ACTIVE, {}, {}, {}))
         await self.ask(stubs.sessions.CreateSession, request, after)
 
     async def write(self, stubs: Stubs) -> None:
@@ -109,6 +129,35 @@ class SessionLedger(Ledger[Sessions]):
                 texts[key] = write.set.text = f"{self.answers} " + "y" * self.rng.choice(SIZES)
         after = self._after(name, replace(self.known[name], texts=texts))
         await self.ask(stubs.state.BatchState, request, after)
+
+    async def attach(self, stubs: Stubs) -> None:
+        """An artifact, of a name of its own."""
+        name, number = self.rng.choice(self._with(ACTIVE, SUSPENDED)), self.rng.randrange(3)
+        before = self.known[name]
+        self.attached += 1
+        file = f"f{self.attached}"
+        header = artifact_pb2.ArtifactHeader(scope=f"session:{name}", name=file)
+        request = artifact_pb2.PutArtifactRequest(header=header, content=content(number))
+        after = self._after(name, replace(before, files={**before.files, file: number}))
+        await self.ask(stubs.artifacts.PutArtifact, request, after)
+
+    async def detach(self, stubs: Stubs) -> None:
+        """One goes; checkpoints that have it keep it."""
+        choices = [
+            (name, file)
+            for name in self._with(ACTIVE, SUSPENDED)
+            for file in self.known[name].files
+        ]
+        if not choices:
+            await self.attach(stubs)
+            return
+        name, file = self.rng.choice(choices)
+        before = self.known[name]
+        left = {key: number for key, number in before.files.items() if key != file}
+        choice = artifact_pb2.ArtifactChoice(scope=f"session:{name}", name=file)
+        request = artifact_pb2.DeleteArtifactRequest(artifact=choice, all_versions=True)
+        after = self._after(name, replace(before, files=left))
+        await self.ask(stubs.artifacts.DeleteArtifact, request, after)
 
     async def save(self, stubs: Stubs) -> None:
         """The checkpoint that saving takes."""
@@ -150,7 +199,7 @@ class SessionLedger(Ledger[Sessions]):
         name, checkpoint_id = self.rng.choice(choices)
         before = self.known[name]
         keep = self.rng.random() < 0.5 and len(before.checkpoints) < CHECKPOINTS_MAX
-        after = replace(before, texts=before.checkpoints[checkpoint_id])
+        after = before.restored(checkpoint_id)
         if keep:
             number = before.made + 1
             kept = before.taken(f"c{number}").checkpoints
@@ -160,8 +209,9 @@ class SessionLedger(Ledger[Sessions]):
         )
         await self.ask(stubs.sessions.RestoreCheckpoint, request, self._after(name, after))
         if self.reads:
-            found = await listed(stubs, self.metadata, f"session:{name}")
-            assert found == after.texts, f"{name} is not what {checkpoint_id} was"
+            texts, files, _ = await self._contents(stubs, name)
+            assert texts == after.texts, f"{name} is not what {checkpoint_id} was"
+            assert files == after.summary[2], f"artifacts of {name} are not those of then"
 
     async def drop_checkpoint(self, stubs: Stubs) -> None:
         """One goes."""
@@ -231,15 +281,25 @@ class SessionLedger(Ledger[Sessions]):
         assert not page.next_page_token
         found = {}
         for each in page.sessions:
-            texts = await listed(stubs, self.metadata, f"session:{each.session_id}")
-            answer = await stubs.sessions.ListCheckpoints(
-                session_pb2.ListCheckpointsRequest(session_id=each.session_id),
-                metadata=self.metadata,
-            )
-            counts = {one.checkpoint_id: one.item_count for one in answer.checkpoints}
-            assert each.checkpoint_count == len(counts)
-            found[each.session_id] = (each.status, texts, counts)
+            contents = await self._contents(stubs, each.session_id)
+            assert each.checkpoint_count == len(contents[2])
+            found[each.session_id] = (each.status, *contents)
         return found
+
+    async def _contents(self, stubs: Stubs, name: str) -> tuple[Any, ...]:
+        """Items, digests of artifacts, and how many items each checkpoint has."""
+        scope = f"session:{name}"
+        texts = await listed(stubs, self.metadata, scope)
+        artifacts = artifact_pb2.ListArtifactsRequest(scope=scope, page_size=100)
+        page = await answered(
+            stubs.artifacts.ListArtifacts(artifacts, metadata=self.metadata, timeout=20)
+        )
+        checkpoints = session_pb2.ListCheckpointsRequest(session_id=name)
+        answer = await answered(
+            stubs.sessions.ListCheckpoints(checkpoints, metadata=self.metadata, timeout=20)
+        )
+        digests = {each.name: each.digest for each in page.artifacts}
+        return texts, digests, {one.checkpoint_id: one.item_count for one in answer.checkpoints}
 
     async def _check_erased(self, stubs: Stubs) -> None:
         """What the last deleted session had goes, by the sweep where the call did not live to."""
