@@ -125,7 +125,7 @@ test-integration: $(DEV_STAMP) ## do the four work together?
 # Both end with a table of figures; SCALE=5 does five times as much.
 .PHONY: test-crash test-crash-vector
 test-crash: $(DEV_STAMP) ## is what state has answered still there? kills, power cuts, faults; ten minutes at most
-	LLMSPELL_CRASH_SCALE=$(SCALE) $(PYTEST) tests/crash -k "not vector" --session-timeout=600
+	LLMSPELL_CRASH_SCALE=$(SCALE) $(BIN)/python -m tests.crash.together 600
 test-crash-vector: $(DEV_STAMP) ## the same of the vector service, up to 200 000 vectors
 	LLMSPELL_CRASH_SCALE=$(SCALE) $(PYTEST) tests/crash -k vector
 
