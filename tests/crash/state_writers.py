@@ -67,7 +67,8 @@ class Areas:
         self.artifacts, self.journals = Artifacts(self.keeper, self.blobs), Journals(self.keeper)
         erased = self.artifacts.delete_scope, self.journals.delete_scope
         self.sessions = Sessions(self.keeper, also_erase=erased)
-        care = BlobCare(self.blobs, self.artifacts.collector.pins)
+        keeps = self.artifacts.collector
+        care = BlobCare(self.blobs, keeps.pins)
         self.backups = Backups(self.keeper, BackupFolder(folder / "backups"), care=care)
         self.backups.recover()
         self.schemas = Schemas(self.keeper)
