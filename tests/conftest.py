@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 KEPT = {
+    "LLMSPELL_CRASH_FIGURES",
     "LLMSPELL_CRASH_SCALE",
     "LLMSPELL_CRASH_SEED",
     "LLMSPELL_KILL_SEED",
