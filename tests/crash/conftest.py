@@ -90,7 +90,7 @@ def faults_library(tmp_path_factory):
 @pytest.fixture
 def image_count():
     """How many images to check."""
-    return scale.count(500, 2000)
+    return scale.count(200, 2000)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ RESTART_S_MAX = 2.0
 
 def test_no_answer_is_lost_by_a_kill(tmp_path, reached):
     """All acknowledged is there, unknowns are whole or absent, ends hold, restarts take < 2 s."""
-    seed, times = seed_of("LLMSPELL_KILL_SEED"), scale.count(20, 200)
+    seed, times = seed_of("LLMSPELL_KILL_SEED"), scale.count(12, 200)
     rounds = Rounds(tmp_path / "data", seed)
     try:
         rounds.run(times)
