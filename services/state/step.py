@@ -182,7 +182,8 @@ class Step:
             ServiceError: TENANT_LIMIT_REACHED.
         """
         place = tenant, tally
-        there = self._tallies.get(self.txn, tenant, tally) + self.tallied.get(place, 0)
+        pending = self.tallied.get(place, 0)
+        there = self._tallies.get(self.txn, tenant, tally, pending + amount) + pending
         if there + amount > most_of(tally):
             raise reached(tally, there + amount)
         self.tallied[place] = self.tallied.get(place, 0) + amount

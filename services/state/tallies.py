@@ -25,16 +25,26 @@ class Tally(Enum):
     REQUESTS = auto()
 
 
+_EACH_IS_ONE = {Tally.SESSIONS: SESSION_ORDER, Tally.REQUESTS: REQUESTS}
+"""Databases with one record for each."""
+
+
 class Tallies:
     """What is known of all tenants. `add` is called where the store is written, in one thread."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, Tally], int] = {}
 
-    def get(self, view: View, tenant: str, tally: Tally) -> int:
-        """How much there is, before what the caller is about to do."""
+    def get(self, view: View, tenant: str, tally: Tally, adding: int) -> int:
+        """How much there is, before what the caller is about to do; 0 while that cannot matter.
+
+        While all tenants together have less than one may, nobody is counted: a tenant with a
+        million remembered requests must not wait for that after a start.
+        """
         known = self._known.get((tenant, tally))
         if known is None:
+            if tally in _EACH_IS_ONE and view.count(_EACH_IS_ONE[tally]) + adding <= most_of(tally):
+                return 0
             known = self._known[tenant, tally] = _count(view, tenant, tally)
         return known
 
@@ -94,8 +104,7 @@ def _count(view: View, tenant: str, tally: Tally) -> int:
     prefix = tenant_prefix(tenant)
     if tally is Tally.JOURNAL_BYTES:
         return sum(_journal_bytes(view, place) for place in view.keys(JOURNALS, prefix))
-    database = SESSION_ORDER if tally is Tally.SESSIONS else REQUESTS
-    return sum(1 for _ in view.keys(database, prefix))
+    return sum(1 for _ in view.keys(_EACH_IS_ONE[tally], prefix))
 
 
 def _journal_bytes(view: View, place: bytes) -> int:

@@ -63,8 +63,14 @@ class Query(TypedDict, total=False):
     newest_first: bool
 
 
-def header(name: str, scope: str, details: Details) -> pb.ArtifactHeader:
-    """What is to be stored, without its bytes."""
+def header(name: str, scope: str, details: Details, content: object) -> pb.ArtifactHeader:
+    """What is to be stored, without its bytes; how many there are, where that is known.
+
+    So an upload that was cut off can never be taken for a whole one.
+    """
+    size = None
+    if isinstance(content, bytes | bytearray | memoryview):
+        size = memoryview(content).nbytes
     return pb.ArtifactHeader(
         scope=scope,
         name=name,
@@ -75,6 +81,7 @@ def header(name: str, scope: str, details: Details) -> pb.ArtifactHeader:
         metadata=to_fields(details.get("metadata", {}), "metadata"),
         parent_digest=details.get("parent_digest", ""),
         digest=details.get("digest", ""),
+        size_bytes=size,
         keep_versions=details.get("keep_versions", 0),
     )
 

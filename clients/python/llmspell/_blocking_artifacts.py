@@ -47,7 +47,7 @@ class ArtifactCalls(BlockingCaller):
             InvalidArgument: DIGEST_MISMATCH, LIMIT_EXCEEDED, REQUEST_ID_REUSED.
             ResourceExhausted: STORAGE_FULL.
         """
-        head = _artifacts.header(name, scope, details)
+        head = _artifacts.header(name, scope, details, content)
         request_id = request_id or uuid4().hex
         for pause_s in _artifacts.pauses_s(content):
             try:

@@ -5,8 +5,10 @@ import pytest
 from services.common import limits
 from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
+from services.state import tallies
 from services.state.session_model import NewSession
 from services.state.sessions import Sessions
+from services.state.tallies import Tally
 from tests.state_engines import memory_keeper
 
 
@@ -36,3 +38,21 @@ async def test_what_was_not_kept_is_not_counted(monkeypatch):
     with pytest.raises(ServiceError) as refused:
         await sessions.create("acme", NewSession())
     assert refused.value.reason == Reason.TENANT_LIMIT_REACHED
+
+
+async def test_nobody_is_counted_while_all_have_less_than_one_may(monkeypatch):
+    """A tenant with many records does not wait for its count after a start, until it matters."""
+    keeper = memory_keeper(FakeClock())
+    sessions = Sessions(keeper)
+    monkeypatch.setattr(limits, "SESSIONS_PER_TENANT_MAX", 3)
+    counted = []
+    count = tallies._count
+    monkeypatch.setattr(tallies, "_count", lambda view, *of: counted.append(of) or count(view, *of))
+    for tenant in ("acme", "acme", "globex"):
+        await sessions.create(tenant, NewSession())
+    assert counted == []
+    await sessions.create("acme", NewSession())
+    assert counted == [("acme", Tally.SESSIONS)]
+    with pytest.raises(ServiceError):
+        await sessions.create("acme", NewSession())
+    await sessions.create("globex", NewSession())
