@@ -100,10 +100,10 @@ def record_before_blob(_: str) -> None:
     step, publish = Keeper.step, {}
     whole = Artifacts._keep
 
-    async def keep(self, tenant, draft, blob, upload):
+    async def keep(self, tenant, draft, blob, upload, *rest):
         publish[asyncio.current_task()] = upload.publish
         upload.publish = lambda: None
-        return await whole(self, tenant, draft, blob, upload)
+        return await whole(self, tenant, draft, blob, upload, *rest)
 
     async def step_and_publish(self, operation, **options):
         result = await step(self, operation, **options)

@@ -84,6 +84,7 @@ async def run(file: Path, words: str, figures: Path) -> Ran:
     if code != NOTHING_RUN:
         good = "passed" if ran.is_good else "FAILED"
         sys.stdout.write(f"{good} in {ran.took_s:6.1f} s  {file.relative_to(ROOT)}\n")
+        sys.stdout.write("" if ran.is_good else f"\n{ran.words}\n")
         sys.stdout.flush()
     return ran
 
@@ -119,9 +120,6 @@ def main(arguments: Sequence[str]) -> int:
             ran = asyncio.run(asyncio.wait_for(run_all(words, figures), limit_s))
         except TimeoutError:
             ran = []
-        for each in ran:
-            if not each.is_good:
-                sys.stdout.write(f"\n{each.words}\n")
         sys.stdout.write(f"\n{table(told(figures))}\n")
     failed = [each for each in ran if not each.is_good]
     took = time.monotonic() - began
