@@ -383,9 +383,9 @@ class BackupWriter(Writer):
         self.states = list(range(self.operations + 1))
 
     async def do(self, areas: Areas, number: int) -> None:
-        """See Writer."""
-        del number
-        await areas.backups.create(self.tenant)
+        """See Writer; one whose last name could not be flushed is refused, and there."""
+        if await self.found(areas) <= number:
+            await areas.backups.create(self.tenant)
 
     async def found(self, areas: Areas) -> Any:
         """See Writer; each of them is whole."""
