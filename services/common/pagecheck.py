@@ -42,6 +42,15 @@ class _Node(NamedTuple):
     data: memoryview
 
 
+class _Below(NamedTuple):
+    """A page, and which keys belong below it."""
+
+    number: int
+    lowest: bytes = b""
+    end: bytes | None = None
+    """The first that does not; None: none."""
+
+
 class PageCheck:
     """One look at the pages of a file, as one commit left them."""
 
@@ -87,9 +96,9 @@ class PageCheck:
         Raises:
             UnsafeError: a page of it makes no sense, where it must be `whole`.
         """
-        pages = [] if root == _NO_PAGE else [root]
+        pages = [] if root == _NO_PAGE else [_Below(root)]
         while pages:
-            number = pages.pop()
+            number, lowest, end = pages.pop()
             head = self._head(number)
             if head is None:
                 if whole:
@@ -97,12 +106,31 @@ class PageCheck:
                 continue
             self._take(number, 1)
             flags, nodes = head
-            for place in nodes:
-                if flags & _BRANCH:
-                    low, high, highest, _ = _NODE.unpack_from(self._file, place)
-                    pages.append(low | high << 16 | highest << 32)
-                else:
-                    yield self._leaf_node(place)
+            if flags & _BRANCH:
+                pages += self._below(nodes, lowest, end)
+                continue
+            if nodes and not whole:  # those of the free pages are numbers, in another order
+                self._check_between(number, nodes, lowest, end)
+            yield from map(self._leaf_node, nodes)
+
+    def _below(self, nodes: Sequence[int], lowest: bytes, end: bytes | None) -> Iterator[_Below]:
+        """The pages below a branch; its first node has no key, and stands for all that is less."""
+        keys = [lowest, *map(self._key, nodes[1:])][: len(nodes)]
+        for place, begin, stop in zip(nodes, keys, [*keys[1:], end], strict=True):
+            low, high, highest, _ = _NODE.unpack_from(self._file, place)
+            yield _Below(low | high << 16 | highest << 32, begin, stop)
+
+    def _check_between(
+        self, number: int, nodes: Sequence[int], lowest: bytes, end: bytes | None
+    ) -> None:
+        """A key is looked for by the keys of the branches above it."""
+        first, last = self._key(nodes[0]), self._key(nodes[-1])
+        if first < lowest or (end is not None and last >= end):
+            raise UnsafeError(f"keys of page {number} would not be found there")
+
+    def _key(self, place: int) -> bytes:
+        key_bytes = _NODE.unpack_from(self._file, place)[3]
+        return bytes(self._file[place + _NODE.size : place + _NODE.size + key_bytes])
 
     def _leaf_node(self, place: int) -> _Node:
         low, high, flags, key_bytes = _NODE.unpack_from(self._file, place)

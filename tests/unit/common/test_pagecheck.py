@@ -81,3 +81,27 @@ def test_a_page_elsewhere_is_a_reason_not_to_use_it(folder):
     (folder / "data.mdb").write_bytes(data)
     with pytest.raises(UnsafeError, match="where page"):
         looked_at(folder)
+
+
+def test_a_key_that_its_branch_does_not_lead_to_is_a_reason_not_to_use_it(folder):
+    """It would not be found, until a write sets the branch right: then it would be back."""
+    data = bytearray((folder / "data.mdb").read_bytes())
+    database = lmdb.open(str(folder), readonly=True, max_dbs=2, map_size=1 << 26, lock=False)
+    with database as env, env.begin(db=env.open_db(b"one")) as txn:
+        keys = [key for key, _ in txn.cursor()]
+    places = [at for at in range(0, len(data), PAGE) if data[at + 10] & 0xF == 1]
+    misled = 0
+    for page in places:
+        second = int.from_bytes(data[page + 18 : page + 20], "little")
+        key = page + second + 8
+        changed = bytearray(data)
+        changed[key : key + 4] = b"%04d" % (int(data[key : key + 4]) - 2)
+        (folder / "data.mdb").write_bytes(changed)
+        with lmdb.open(str(folder), readonly=True, max_dbs=2, map_size=1 << 26, lock=False) as env:
+            one = env.open_db(b"one")
+            with env.begin(db=one) as txn:
+                if all(txn.get(each) for each in keys):
+                    continue  # a page that is not in use, or of the other tree
+        misled += 1
+        assert "would not be found" in check_file(folder, []).broken
+    assert misled
