@@ -31,6 +31,8 @@ TENANTS = ("acme", "globex")
 LIFETIME_S = 10**9
 """Of a sealed context: the test's own clock does not matter then."""
 GONE = {grpc.StatusCode.UNAVAILABLE}
+BROKEN = "Internal error from Core"
+"""What grpc itself says where the process goes while a message is being sent to it."""
 
 T = TypeVar("T")
 Work = Callable[["Stubs"], Awaitable[None]]
@@ -129,7 +131,7 @@ async def answered(call: Awaitable[T]) -> T:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        if error.code() not in GONE:
+        if error.code() not in GONE and error.details() != BROKEN:
             raise
         raise UnknownError from error
 
