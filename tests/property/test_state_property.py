@@ -27,6 +27,7 @@ from services.state.model import (
     Write,
 )
 from services.state.requests import Requests
+from services.state.step import _last_moment
 from services.state.transfers import Transfers
 from tests.crash.state_invariants import check_state
 from tests.state_engines import embedded_keeper, memory_keeper
@@ -230,10 +231,13 @@ class StateMachine(RuleBasedStateMachine):
     @rule()
     def restart(self):
         self.runner.run(self.engine.close())
+        before_ns = self.oracle._time.now_ns()
         self.engine = self.opened()
         if self.forgets:
             self.oracle = MemoryState(clock=self.clock)
-        self.oracle._time = ForwardTime(self.clock)  # over a restart the wall clock is all there is
+        known_ns = _last_moment(self.engine.keeper.engine)  # what the store knows of time
+        assert known_ns <= before_ns
+        self.oracle._time = ForwardTime(self.clock, not_before_ns=known_ns)
 
     @rule()
     def clock_is_set_back(self):
