@@ -103,6 +103,11 @@ class Stage:
         await self.versions((), fields, steps)
         return await self.migrated(self.make(), **order)
 
+    async def forgets_what_was_ready(self) -> None:
+        """It goes right after the end is told; a test's own limit ends a wait in vain."""
+        while self.count(STAGED):  # noqa: ASYNC110  (there is nothing to be told by)
+            await asyncio.sleep(0.01)
+
     def count(self, database: str) -> int:
         """Entries of a database."""
         with self.keeper.engine.read() as view:
@@ -160,7 +165,7 @@ async def one_unfit_item_stops_all(stage: Stage) -> None:
         )
         assert failure.rule == "must be of type string"
         assert await stage.all() == before
-        assert stage.count(STAGED) == 0
+        await stage.forgets_what_was_ready()
     assert (await stage.schemas.get(ACME, "orders")).family.current == "1.0.0"
 
 
@@ -174,7 +179,7 @@ async def a_large_set_is_made_ready_first(stage: Stage) -> None:
     found = await stage.items.list(ACME, SCOPE, limit=1000)
     assert {each.revision for each in found.items} == {ended.revision}
     await asyncio.sleep(0.05)
-    assert stage.count(STAGED) == 0
+    await stage.forgets_what_was_ready()
 
 
 async def writes_meanwhile_are_not_lost(stage: Stage) -> None:
@@ -286,7 +291,7 @@ async def what_is_cancelled_leaves_no_trace(stage: Stage) -> None:
     assert ended.status is Status.ROLLED_BACK
     await asyncio.sleep(0.2)
     assert await stage.all() == before
-    assert stage.count(STAGED) == 0
+    await stage.forgets_what_was_ready()
     assert (await migrations.cancel(ACME, begun.migration_id)) == ended
 
 

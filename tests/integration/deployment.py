@@ -34,6 +34,17 @@ class Deployment:
         """A process's id now."""
         return json.loads((self.data / "run.json").read_text())[name]["pid"]
 
+    def kill(self, name: str) -> None:
+        """End the process that serves now; for a moment the one before it may still be named."""
+        for _ in range(100):
+            try:
+                os.kill(self.pid(name), signal.SIGKILL)
+            except ProcessLookupError:
+                time.sleep(0.1)
+            else:
+                return
+        raise AssertionError(f"no {name} process runs")
+
     def inner_address(self, name: str) -> str:
         """Where a process listens, past the gateway."""
         return json.loads((self.data / "run.json").read_text())[name]["address"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 
 import pytest
 from llmspell import AsyncClient, Client, InvalidArgument, _sessions
@@ -62,12 +61,12 @@ def test_stores_go_on_over_kills(fresh_deployment, tmp_path):
 
     async def put():
         async with AsyncClient(up.address, up.keys["globex"]) as client:
-            os.kill(up.pid("state"), signal.SIGKILL)
+            up.kill("state")
             return await client.put_artifact("path", path)
 
     with Client(up.address, up.keys["acme"]) as acme:
         for name, content in (("bytes", LARGE), ("path", path), ("small", b"x")):
-            os.kill(up.pid("state"), signal.SIGKILL)
+            up.kill("state")
             assert acme.put_artifact(name, content).version == 1
             assert [each.version for each in acme.list_artifact_versions(name)] == [1]
     assert asyncio.run(put()).version == 1

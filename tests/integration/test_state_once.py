@@ -1,8 +1,5 @@
 """Writes that the client repeats under one id, while the state process is killed."""
 
-import os
-import signal
-
 from llmspell import Client
 
 KILLS_AT = {30, 60}
@@ -15,7 +12,7 @@ def test_increments_count_once_over_kills(fresh_deployment):
         sums = []
         for number in range(INCREMENTS):
             if number in KILLS_AT:
-                os.kill(fresh_deployment.pid("state"), signal.SIGKILL)
+                fresh_deployment.kill("state")
             sums.append(client.increment_state("n"))
         assert sums == list(range(1, INCREMENTS + 1))
         assert client.get_state("n").value == INCREMENTS

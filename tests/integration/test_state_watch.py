@@ -1,7 +1,5 @@
 """Watches through the four processes: apart, gapless over a kill, and quick to end."""
 
-import os
-import signal
 import threading
 from contextlib import closing
 
@@ -94,7 +92,7 @@ def test_watch_over_a_kill(fresh_deployment, connect):
     writer = connect("acme", fresh_deployment)
     for number in range(wanted):
         if number in {20, 40}:
-            os.kill(fresh_deployment.pid("state"), signal.SIGKILL)
+            fresh_deployment.kill("state")
         writer.set_state(f"n/{number:02}", number)
     follower.join(30)
     assert list(dict.fromkeys(seen)) == [f"n/{number:02}" for number in range(wanted)]
