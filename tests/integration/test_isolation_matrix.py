@@ -339,7 +339,9 @@ def _facts(path: str, data: bytes, name: str):
         return answer.result.json
     output = message_factory.GetMessageClass(METHODS[path].descriptor.output_type)
     text = str(output.FromString(data)).replace(name, "NAME")
-    apart = ("revision:", "seconds:", "nanos:", "snapshot_id:")
+    apart = ("revision:", "seconds:", "nanos:")
+    if path.endswith(("/CreateSnapshot", "/ListSnapshots")):  # of two collections, made in turn
+        apart += ("snapshot_id:", "digest:")
     if path.endswith(("/CreateBackup", "/ListBackups", "/GetBackupUsage")):  # there is one more
         apart += ("backup_id:", "written_bytes:", "backup_count:", "stored_bytes:", "plain_bytes:")
     if path.endswith(("/StoreArtifact", "/PutArtifact")):  # one after the other in one scope
