@@ -99,6 +99,15 @@ def check_ttl(ttl_ns: int | None, field: str = "ttl") -> None:
         raise limit_exceeded(field, ttl_ns // _SECOND_NS, TTL_SECONDS_MAX, "seconds")
 
 
+def check_wait(wait_s: float, most_s: float) -> float:
+    """So many seconds to wait; refuse what is negative or too long."""
+    if wait_s < 0:
+        raise field_invalid("wait", "must not be negative")
+    if wait_s > most_s:
+        raise limit_exceeded("wait", int(wait_s), int(most_s), "seconds")
+    return wait_s
+
+
 def check_batch_length(count: int) -> None:
     """Refuse a batch of no checks and writes, or of too many."""
     if count == 0:

@@ -186,7 +186,7 @@ class Step:
         there = self._tallies.get(self.txn, tenant, tally, pending + amount) + pending
         if there + amount > most_of(tally):
             raise reached(tally, there + amount)
-        self.tallied[place] = self.tallied.get(place, 0) + amount
+        self.tallied[place] = pending + amount
 
     def give_room(self, tenant: str, tally: Tally, amount: int = 1) -> None:
         """Count what is removed."""

@@ -150,11 +150,10 @@ class Migrations:
         """How far a migration has come; after `wait_s` seconds, or sooner where it has ended.
 
         Raises:
-            ServiceError: MIGRATION_NOT_FOUND, LIMIT_EXCEEDED.
+            ServiceError: MIGRATION_NOT_FOUND; FIELD_INVALID, LIMIT_EXCEEDED (wait).
         """
         state_rules.check_place(tenant, "global")
-        if wait_s > MIGRATION_WAIT_SECONDS_MAX:
-            raise limit_exceeded("wait", int(wait_s), MIGRATION_WAIT_SECONDS_MAX, "seconds")
+        state_rules.check_wait(wait_s, MIGRATION_WAIT_SECONDS_MAX)
         with self._keeper.feed.line(tenant) as line, suppress(TimeoutError):
             async with asyncio.timeout(wait_s if wait_s > 0 else None):
                 while True:

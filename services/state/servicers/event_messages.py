@@ -8,13 +8,13 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from llmspell.v1 import event_pb2
 
-from services.common.errors import field_invalid, limit_exceeded
+from services.common.errors import field_invalid
 from services.common.limits import EVENT_POLL_SECONDS_MAX
-from services.state import event_rules
+from services.state import event_rules, rules
 from services.state.event_model import Event, NewEvent, Reading, Skipped
 from services.state.event_reading import Query
 from services.state.patterns import Pattern
-from services.state.servicers.messages import read_ttl
+from services.state.servicers.messages import read_ttl, write_moment
 
 _NULL = "null"
 
@@ -71,11 +71,7 @@ def read_wait_s(request: event_pb2.PollEventsRequest) -> float:
     if not request.HasField("wait"):
         return 0.0
     wait_s = float(request.wait.seconds + request.wait.nanos / 1e9)
-    if wait_s < 0:
-        raise field_invalid("wait", "must not be negative")
-    if wait_s > EVENT_POLL_SECONDS_MAX:
-        raise limit_exceeded("wait", int(wait_s), int(EVENT_POLL_SECONDS_MAX), "seconds")
-    return wait_s
+    return rules.check_wait(wait_s, EVENT_POLL_SECONDS_MAX)
 
 
 def write_list(reading: Reading, compacted_sequence: int) -> event_pb2.ListEventsResponse:
@@ -119,10 +115,10 @@ def _write_events(target: Any, events: Sequence[Event]) -> None:
         message.source = event.source
         message.own = event.own
         if event.time_ns != time_ns:
-            time, time_ns = _write_time(event.time_ns), event.time_ns
+            time, time_ns = write_moment(event.time_ns), event.time_ns
         message.event_time.CopyFrom(time)
         if event.expire_time_ns is not None:
-            message.expire_time.CopyFrom(_write_time(event.expire_time_ns))
+            message.expire_time.CopyFrom(write_moment(event.expire_time_ns))
 
 
 def _write_skipped(skipped: Skipped | None) -> event_pb2.SkippedEvents | None:
@@ -131,11 +127,6 @@ def _write_skipped(skipped: Skipped | None) -> event_pb2.SkippedEvents | None:
     return event_pb2.SkippedEvents(
         through_sequence=skipped.through_sequence, event_count=skipped.event_count
     )
-
-
-def _write_time(time_ns: int) -> Timestamp:
-    seconds, nanos = divmod(time_ns, 10**9)
-    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 def _read_time(message: Any, field: str) -> int | None:

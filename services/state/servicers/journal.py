@@ -14,6 +14,7 @@ from services.common.limits import EVENTS_PAGE_BYTES
 from services.common.paging import PageTokens, page_size
 from services.state.journal import Journals
 from services.state.journal_model import Entry, Journal
+from services.state.servicers.messages import write_moment
 
 _SECONDS_MAX = 253_402_300_799
 """The last that a Timestamp may have."""
@@ -134,8 +135,8 @@ def _write_entry(entry: Entry) -> journal_pb2.JournalEntry:
         sequence=entry.sequence,
         method=entry.method,
         request=entry.request,
-        start_time=_write_time(entry.start_ns),
-        end_time=_write_time(entry.end_ns),
+        start_time=write_moment(entry.start_ns),
+        end_time=write_moment(entry.end_ns),
         correlation_id=entry.correlation_id,
         size_bytes=entry.size,
     )
@@ -166,11 +167,6 @@ def _write_journal(journal: Journal) -> journal_pb2.Journal:
     )
     message.total_duration.FromNanoseconds(journal.duration_ns)
     if journal.count:
-        message.first_time.CopyFrom(_write_time(journal.first_ns))
-        message.last_time.CopyFrom(_write_time(journal.last_ns))
+        message.first_time.CopyFrom(write_moment(journal.first_ns))
+        message.last_time.CopyFrom(write_moment(journal.last_ns))
     return message
-
-
-def _write_time(time_ns: int) -> Timestamp:
-    seconds, nanos = divmod(time_ns, 10**9)
-    return Timestamp(seconds=seconds, nanos=nanos)

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 from blake3 import blake3
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from llmspell.v1 import state_pb2
 
 from services.common.errors import field_invalid, required
@@ -78,12 +80,27 @@ def read_ttl(message: Any, field: str = "ttl") -> int | None:
     """
     if not message.HasField("ttl"):
         return None
-    seconds, nanos = message.ttl.seconds, message.ttl.nanos
-    if abs(nanos) > _NANOS_MAX or seconds * nanos < 0:
-        raise field_invalid(field, "must be a valid duration")
-    ttl_ns = int(seconds * _SECOND_NS + nanos)
+    ttl_ns = read_duration(message.ttl, field)
     rules.check_ttl(ttl_ns, field)
     return ttl_ns
+
+
+def read_duration(duration: Duration, field: str) -> int:
+    """Nanoseconds of a duration.
+
+    Raises:
+        ServiceError: FIELD_INVALID.
+    """
+    seconds, nanos = duration.seconds, duration.nanos
+    if abs(nanos) > _NANOS_MAX or seconds * nanos < 0:
+        raise field_invalid(field, "must be a valid duration")
+    return int(seconds * _SECOND_NS + nanos)
+
+
+def write_moment(time_ns: int) -> Timestamp:
+    """A moment as it travels."""
+    seconds, nanos = divmod(time_ns, _SECOND_NS)
+    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 def read_precondition(message: Any, field: str = "precondition") -> Precondition | None:

@@ -6,7 +6,7 @@ from llmspell.v1 import migration_pb2 as pb
 from llmspell.v1 import migration_pb2_grpc
 
 from services.common.context import current_tenant
-from services.common.errors import field_invalid, required
+from services.common.errors import required
 from services.common.paging import PageTokens, page_size
 from services.state.migrations.migrations import Migrations
 from services.state.migrations.model import Family
@@ -87,8 +87,6 @@ class MigrationServicer(migration_pb2_grpc.MigrationServiceServicer):
         """One migration."""
         del context
         wait_s = request.wait.seconds + request.wait.nanos / 1e9
-        if wait_s < 0:
-            raise field_invalid("wait", "must not be negative")
         found = await self._migrations.get(current_tenant(), request.migration_id, wait_s=wait_s)
         return pb.GetMigrationResponse(migration=messages.write_migration(found))
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from llmspell.v1 import session_pb2
 
-from services.common.errors import field_invalid, limit_exceeded
+from services.common.errors import field_invalid
 from services.common.limits import SESSION_ENDS_WAIT_SECONDS_MAX
 from services.common.values import fill_map, map_to_python
+from services.state import rules
+from services.state.servicers.messages import read_duration
 from services.state.session_model import (
     Checkpoint,
     End,
@@ -85,11 +87,7 @@ def read_wait(request: session_pb2.ListEndedSessionsRequest) -> float:
         ServiceError: FIELD_INVALID, LIMIT_EXCEEDED.
     """
     wait_s = (_length(request, "wait") or 0) / _SECOND_NS
-    if wait_s < 0:
-        raise field_invalid("wait", "must not be negative")
-    if wait_s > SESSION_ENDS_WAIT_SECONDS_MAX:
-        raise limit_exceeded("wait", int(wait_s), int(SESSION_ENDS_WAIT_SECONDS_MAX), "seconds")
-    return wait_s
+    return rules.check_wait(wait_s, SESSION_ENDS_WAIT_SECONDS_MAX)
 
 
 def write_session(session: Session) -> session_pb2.Session:
@@ -143,11 +141,7 @@ def _length(message: Any, field: str) -> int | None:
     """Nanoseconds of a duration; None where it is not set."""
     if not message.HasField(field):
         return None
-    duration = getattr(message, field)
-    seconds, nanos = duration.seconds, duration.nanos
-    if abs(nanos) > _NANOS_MAX or seconds * nanos < 0:
-        raise field_invalid(field, "must be a valid duration")
-    return int(seconds * _SECOND_NS + nanos)
+    return read_duration(getattr(message, field), field)
 
 
 def _moment(message: Any, field: str) -> int | None:
