@@ -1,11 +1,9 @@
 """Encryption at rest through the four processes: set up, rotated, refused, destroyed."""
 
 import json
-import os
 import re
 import secrets
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -94,7 +92,7 @@ def test_a_sealed_deployment(sealed, tmp_path):
     until(sealed, lambda told: told["previous_wrapped_count"] == 0)
     assert read(sealed) == [SECRET, OTHER]
     (tmp_path / "previous.key").unlink()
-    os.kill(sealed.pid("state"), signal.SIGKILL)
+    sealed.kill("state")
     deadline = time.monotonic() + 20
     while sealed.cli("health").returncode:
         assert time.monotonic() < deadline

@@ -225,7 +225,7 @@ def test_a_sessions_story(fresh_deployment):
         assert [each.name for each in acme.list_artifacts(scope=session.scope)] == ["paper"]
         items = {each.key: each.value for each in acme.list_state(scope=session.scope)}
         assert items == {f"k{number}": number for number in range(20)}
-        os.kill(up.pid("vector"), signal.SIGKILL)
+        up.kill("vector")
         assert acme.complete_session(session.session_id).status == "completed"
         until(lambda: collections(acme, session) == [])
         with pytest.raises(FailedPrecondition):
