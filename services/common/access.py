@@ -3,51 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from google.protobuf.descriptor import MethodDescriptor
+from grpc_reflection.v1alpha import reflection_pb2
 from llmspell.v1 import (
+    agent_pb2,
     artifact_pb2,
+    audit_pb2,
     backup_pb2,
     event_pb2,
+    execution_pb2,
+    identity_pb2,
     journal_pb2,
     migration_pb2,
     options_pb2,
+    policy_pb2,
     process_pb2,
+    provider_pb2,
+    quota_pb2,
     rag_pb2,
+    run_pb2,
     script_pb2,
     session_pb2,
     state_pb2,
+    template_pb2,
     tenant_pb2,
+    tool_pb2,
+    usage_pb2,
     vault_pb2,
     vector_admin_pb2,
     vector_pb2,
+    workflow_pb2,
 )
 
 from services.common.context import CallContext
 from services.common.errors import Reason, ServiceError
+from services.common.policy import operation_refusal
 
 FILES = (
+    agent_pb2,
     artifact_pb2,
+    audit_pb2,
     backup_pb2,
     event_pb2,
+    execution_pb2,
+    identity_pb2,
     journal_pb2,
     migration_pb2,
+    policy_pb2,
     process_pb2,
+    provider_pb2,
+    quota_pb2,
     rag_pb2,
+    run_pb2,
     script_pb2,
     session_pb2,
     state_pb2,
+    template_pb2,
     tenant_pb2,
+    tool_pb2,
+    usage_pb2,
     vault_pb2,
     vector_admin_pb2,
     vector_pb2,
+    workflow_pb2,
 )
 """The files of the contract that hold services."""
 
-OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-"""Answered without a credential: whether a process is alive, and what the contract says."""
+_PACKAGE = "/llmspell.v1."
+OPEN_PREFIX = "/grpc.health.v1.Health/"
+"""Answered without a credential: whether a process is alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +121,22 @@ def _method(service: str, descriptor: MethodDescriptor) -> Method:
 
 METHODS = {method.path: method for method in contract_methods()}
 
+REFLECTION = replace(
+    _method(
+        "grpc.reflection.v1alpha.ServerReflection",
+        reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].methods[0],
+    ),
+    permission="self.read",
+    tenantless=True,
+)
+"""What the contract says, to whoever may ask who it is itself; where a setting offers it at all."""
+
 
 def decide(context: CallContext, method: Method) -> None:
     """Let the call through, or say why not.
 
     Raises:
-        ServiceError: PERMISSION_DENIED or TENANT_REQUIRED.
+        ServiceError: PERMISSION_DENIED, POLICY_DENIED or TENANT_REQUIRED.
     """
     held = context.permissions
     if not method.permission or ("*" not in held and method.permission not in held):
@@ -109,6 +146,10 @@ def decide(context: CallContext, method: Method) -> None:
             f"{method.permission or 'of nobody'}.",
             permission=method.permission,
         )
+    if context.policy:
+        short = method.path.removeprefix(_PACKAGE)
+        if refused := operation_refusal(context.policy, short, method.permission):
+            raise refused
     if not context.tenant and not method.tenantless:
         raise ServiceError(
             Reason.TENANT_REQUIRED,

@@ -62,6 +62,10 @@ class Arrivals:
                 raise closing()
             self._queue.put(waiting)
 
+    def count(self) -> int:
+        """How many wait."""
+        return self._queue.qsize()
+
     def close(self) -> bool:
         """Let nothing join any more; what waits is still taken out. Whether it was open."""
         with self._entrance:

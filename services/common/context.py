@@ -20,13 +20,18 @@ import msgspec
 from blake3 import blake3
 
 from services.common.clock import Clock
+from services.common.correlation import correlate
 from services.common.errors import Reason, ServiceError
 from services.common.limits import CONTEXT_DEPTH_MAX, TENANT_ID_LENGTH_MAX
+from services.common.policy import Policy
+from services.common.tracing import current_traceparent
 
 METADATA_KEY = "llmspell-context-bin"
 TENANT_KEY = "llmspell-tenant"
 REQUEST_ID_KEY = "llmspell-request-id"
 KEY_BYTES = 32
+OPERATOR = "operator"
+"""The operator's principal; no key of a tenant has this id."""
 
 _TENANT_ID = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{TENANT_ID_LENGTH_MAX - 1}}}", re.ASCII)
 _TAG_BYTES = 32
@@ -47,16 +52,30 @@ class CallContext:
     row_filter: bytes = b""
     """A serialised Filter of the contract: records that do not match do not exist for the caller.
     Empty: there is no such rule."""
+    roles: tuple[str, ...] = ()
+    """Of the key; policies are about them."""
+    policy: Policy = ()
+    """What policies let the caller do. Empty: what it holds is all there is."""
+    session: str = ""
+    """Session in which the call is made, where it is one of a script that runs in one."""
     request_id: str = ""
     """The same in every log line of the call, and in its answer."""
     expires_ns: int = 0
     """Nanoseconds since the epoch after which no door accepts it."""
+    member: str = ""
+    """Which of several processes of a kind was called, as the caller tells them apart."""
     depth: int = 0
     """How many doors it went through, to end loops."""
+    traceparent: str = ""
+    """The span of whoever calls, as W3C writes it (`common.tracing`); empty: there is none."""
 
     def may_act_for(self, tenant: str) -> bool:
         """Whether the principal may see this tenant's data."""
         return self.any_tenant or tenant == self.tenant
+
+    def housekeeping(self, *permissions: str) -> CallContext:
+        """For what a process keeps for the call: with these permissions, under no policy."""
+        return replace(self, permissions=permissions, policy=())
 
     def acting_for(self, tenant: str) -> CallContext:
         """The same call for another tenant; ask `may_act_for` first."""
@@ -83,6 +102,7 @@ def current_tenant() -> str:
 def set_context(context: CallContext) -> None:
     """Make this the context of the task that serves the call."""
     _current.set(context)
+    correlate(context.request_id)
 
 
 def is_tenant_id(text: str) -> bool:
@@ -105,9 +125,14 @@ class Seal:
         self._clock = clock
 
     def seal(self, context: CallContext, *, lifetime_s: float) -> bytes:
-        """Bytes that another door accepts for `lifetime_s` seconds."""
-        expires = self._clock.now_ns() + round(lifetime_s * 1e9)
-        body = msgspec.json.encode(replace(context, expires_ns=expires, depth=context.depth + 1))
+        """Bytes that another door accepts for `lifetime_s` seconds, with this moment's span."""
+        sent = replace(
+            context,
+            expires_ns=self._clock.now_ns() + round(lifetime_s * 1e9),
+            depth=context.depth + 1,
+            traceparent=current_traceparent(),
+        )
+        body = msgspec.json.encode(sent)
         return self._tag(body) + body
 
     def open(self, sealed: bytes) -> CallContext:

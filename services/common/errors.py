@@ -6,9 +6,19 @@ that escapes a handler becomes INTERNAL with an id, and its text never leaves th
 
 from __future__ import annotations
 
+from typing import cast
+
 from llmspell.v1.errors_pb2 import Reason
 
-__all__ = ["Reason", "ServiceError", "field_invalid", "limit_exceeded", "reason_name", "required"]
+__all__ = [
+    "Reason",
+    "ServiceError",
+    "field_invalid",
+    "limit_exceeded",
+    "reason_name",
+    "reason_named",
+    "required",
+]
 
 
 class ServiceError(Exception):
@@ -33,6 +43,12 @@ class ServiceError(Exception):
 def reason_name(reason: Reason) -> str:
     """The reason as ErrorInfo carries it, such as `DIMENSION_MISMATCH`."""
     return Reason.Name(reason)
+
+
+def reason_named(name: str, otherwise: Reason) -> Reason:
+    """The reason of this name; `otherwise` where the contract has none."""
+    known = Reason.DESCRIPTOR.values_by_name.get(name)
+    return otherwise if known is None else cast("Reason", known.number)
 
 
 def required(field: str) -> ServiceError:

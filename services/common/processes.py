@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,16 +26,22 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.common.config import load_settings
 from services.common.errors import Reason, ServiceError
 from services.common.server import DIE_WITH_PARENT, EXIT_CANNOT_START
+from services.common.vitals import READY
 
 NAMES = ("state", "vector", "runtime", "gateway")
+DEFAULT_TENANT = "default"
+"""Which `llmspell up` makes: the operator's own."""
 _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _RESTART_DELAY_MAX_S = 5.0
 _HEALTHY_AFTER_S = 1.0
 _KILL_AFTER_S = 10.0
 _MASTER_KEYS = frozenset({"LLMSPELL_MASTER_KEY", "LLMSPELL_PREVIOUS_MASTER_KEY"})
+_PROVIDER_KEYS = ("_API_KEY", "_API_TOKEN")
+"""Ends of variables with keys of providers, which the runtime process alone reads."""
 _LOG_BYTES_MAX = 16 * 1024 * 1024
 
 Report = Callable[[str, str], None]
@@ -66,6 +73,7 @@ class Place:
 class _Child:
     name: str
     address: str
+    encrypted: bool = False
     process: asyncio.subprocess.Process | None = None
     ready: float = 0.0
     """When it began to serve, on the monotonic clock; 0 while it starts."""
@@ -96,7 +104,7 @@ class Processes:
 
 @asynccontextmanager
 async def running(
-    data: Path, address: str, *, config: Path | None = None, report: Report
+    data: Path, address: str, *, config: Path | None = None, tls: Path | None = None, report: Report
 ) -> AsyncIterator[Processes]:
     """Start the four and keep them running until the block ends.
 
@@ -104,6 +112,8 @@ async def running(
         data: Folder for stores, secrets and logs; made where it is missing.
         address: Where the gateway listens, such as `127.0.0.1:50060`.
         config: Settings of the deployment; addresses, data folders and secrets are set here.
+        tls: Folder of `llmspell tls init`, whose certificate the gateway shows; None: what the
+            settings say.
         report: Told when a process dies and when it is back.
 
     Raises:
@@ -116,7 +126,9 @@ async def running(
     sockets = Path(tempfile.mkdtemp(prefix="llmspell-"))
     processes = Processes(place, address, _secret(place, "operator.key", _operator_key))
     _secret(place, "context.key", lambda: secrets.token_hex(32))
-    environment = _environment(processes, sockets, config)
+    environment = _environment(processes, sockets, config, tls)
+    public = load_settings(config, environment).gateway
+    processes.children["gateway"].encrypted = bool(public.tls_certificate_file)
     supervisors: list[asyncio.Task[None]] = []
     try:
         for child in processes.children.values():
@@ -210,7 +222,9 @@ def _operator_key() -> str:
     return f"llms_operator_{secrets.token_urlsafe(32)}"
 
 
-def _environment(processes: Processes, sockets: Path, config: Path | None) -> dict[str, str]:
+def _environment(
+    processes: Processes, sockets: Path, config: Path | None, tls: Path | None = None
+) -> dict[str, str]:
     place = processes.place
     listen = {name: f"unix:{sockets / name}.sock" for name in NAMES} | {
         "gateway": processes.address
@@ -220,17 +234,35 @@ def _environment(processes: Processes, sockets: Path, config: Path | None) -> di
     settings |= {f"gateway.{name}": listen[name] for name in ("runtime", "vector", "state")}
     settings["vector.state"] = listen["state"]
     settings |= {f"runtime.{name}": listen[name] for name in ("vector", "state")}
-    settings |= {f"{name}.data": str(place.data / name) for name in ("vector", "state")}
+    settings |= {f"{name}.data": str(place.data / name) for name in ("runtime", "vector", "state")}
     settings["deployment.context_key_file"] = str(place.secret("context.key"))
     settings["gateway.operator_key_file"] = str(place.secret("operator.key"))
-    environment = dict(os.environ) | {
-        f"LLMSPELL__{key.replace('.', '__').upper()}": value for key, value in settings.items()
-    }
+    if tls is not None:
+        settings["gateway.tls_certificate_file"] = str(tls.absolute() / "gateway" / "tls.crt")
+        settings["gateway.tls_key_file"] = str(tls.absolute() / "gateway" / "tls.key")
+    # Whoever starts the four has this machine, and the tenant that comes with them.
+    environment = {"LLMSPELL__GATEWAY__OPERATOR_TENANTS": DEFAULT_TENANT} | dict(os.environ)
+    for key, value in settings.items():
+        environment[f"LLMSPELL__{key.replace('.', '__').upper()}"] = value
+    if not _says_where_traces_go(environment, config):
+        environment["LLMSPELL__TELEMETRY__TRACES"] = str(place.data / "traces")
     environment[DIE_WITH_PARENT] = str(os.getpid())
     environment["PYTHONUNBUFFERED"] = "1"
     if config is not None:
         environment["LLMSPELL_CONFIG"] = str(config.absolute())
     return environment
+
+
+def _says_where_traces_go(environment: Mapping[str, str], config: Path | None) -> bool:
+    """Whether the operator has; one that cannot be read is told by the processes."""
+    if "LLMSPELL__TELEMETRY__TRACES" in environment:
+        return True
+    file = environment.get("LLMSPELL_CONFIG") if config is None else config
+    if not file:
+        return False
+    with suppress(OSError, ValueError):
+        return "traces" in tomllib.loads(Path(file).read_text("utf-8")).get("telemetry", {})
+    return False
 
 
 async def _start(child: _Child, place: Place, environment: Mapping[str, str]) -> None:
@@ -249,37 +281,63 @@ async def _start(child: _Child, place: Place, environment: Mapping[str, str]) ->
             stdout=log,
             stderr=log,
             env=_own(environment, child.name),
-            # Ctrl-C is for the supervisor, which then stops them in order.
-            start_new_session=True,
+            # Ctrl-C is for the supervisor, which then stops them in order. Not a session of its
+            # own: between sessions the kernel does not look at priorities (sched(7), autogroup).
+            process_group=0,
         )
 
 
 def _own(environment: Mapping[str, str], name: str) -> Mapping[str, str]:
-    """What a process is given of the environment: master keys are for the state process alone."""
-    if name == "state":
-        return environment
-    return {key: value for key, value in environment.items() if key not in _MASTER_KEYS}
+    """What a process is given of the environment: of keys those that it alone needs."""
+    others = {key for key in _MASTER_KEYS if name != "state"}
+    others |= {key for key in environment if key.endswith(_PROVIDER_KEYS) and name != "runtime"}
+    return {key: value for key, value in environment.items() if key not in others}
 
 
 async def _until_ready(processes: Processes) -> None:
-    waits = [_ready(child, processes.place) for child in processes.children.values()]
+    # Ready, not only live: each has found those that it calls.
+    waits = [_answers(child, processes.place, READY) for child in processes.children.values()]
     await asyncio.gather(*waits)
 
 
-async def _ready(child: _Child, place: Place) -> None:
+async def _answers(child: _Child, place: Place, service: str = "") -> None:
+    """Wait until it says that it serves: anything at all, or what is named."""
     deadline = time.monotonic() + _READY_TIMEOUT_S
+    if child.encrypted:
+        await _listening(child, place, deadline)
+        return
     async with grpc.aio.insecure_channel(child.address, options=_QUICK) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() < deadline:
             if child.process is not None and child.process.returncode is not None:
                 raise _cannot_start(child, place)
             with suppress(grpc.aio.AioRpcError):
-                answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+                asked = health_pb2.HealthCheckRequest(service=service)
+                answer = await health.Check(asked, timeout=1.0)
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     child.ready = time.monotonic()
                     return
             await asyncio.sleep(_POLL_S)
-    raise ServiceError(
+    raise _late(child, place)
+
+
+async def _listening(child: _Child, place: Place, deadline: float) -> None:
+    """Whoever shows a certificate may ask for one that we do not have: look whether it accepts."""
+    host, _, port = child.address.rpartition(":")
+    while time.monotonic() < deadline:
+        if child.process is not None and child.process.returncode is not None:
+            raise _cannot_start(child, place)
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            writer.close()
+            child.ready = time.monotonic()
+            return
+        await asyncio.sleep(_POLL_S)
+    raise _late(child, place)
+
+
+def _late(child: _Child, place: Place) -> ServiceError:
+    return ServiceError(
         Reason.SERVICE_UNAVAILABLE,
         f"The {child.name} process did not start within {_READY_TIMEOUT_S:.0f} s; "
         f"its log is {place.log(child.name)}.",
@@ -329,7 +387,7 @@ async def _supervise(
             await asyncio.sleep(min(delay, _RESTART_DELAY_MAX_S))
         try:
             await _start(child, processes.place, environment)
-            await _ready(child, processes.place)
+            await _answers(child, processes.place)
         except (ServiceError, OSError) as error:  # no processes or no disk left: try again
             report(child.name, str(error))
             if child.process.returncode is None:  # it lives and does not answer

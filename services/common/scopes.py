@@ -13,8 +13,16 @@ from services.common.errors import Reason, ServiceError
 
 SYSTEM_TENANT = "_system"
 """Where the gateway keeps tenants and keys. No tenant id may begin with `_`."""
+NOBODY_TENANT = "_nobody"
+"""Nothing is ever kept here. Who may not see something is answered from here."""
 TENANTS_SCOPE = "custom:tenants"
 """Where in it the tenants are, under their ids."""
+KEYS_SCOPE = "custom:keys"
+"""Where in it the keys are, under their public ids."""
+KEY_USES_SCOPE = "custom:key-uses"
+"""Where in it the time is when each key was last used, likewise."""
+GRANTS_SCOPE = "custom:grants"
+"""Where in it the operator's grants are, those of a tenant under its id."""
 
 KINDS = ("global", "user", "session", "agent", "tool", "workflow", "hook", "custom")
 

@@ -1,8 +1,8 @@
 """How a process starts, serves and stops; the same in all four.
 
 Start: settings, log, engine (which recovers), servicers, health NOT_SERVING, bind, SERVING.
-Stop, on SIGTERM and SIGINT alike: NOT_SERVING, no new calls, time for those in flight, cancel,
-close the engine, exit 0.
+Stop, on SIGTERM and SIGINT alike: not ready, `lame_duck_s` more, NOT_SERVING, no new calls, time
+for those in flight, cancel, close the engine, exit 0.
 """
 
 from __future__ import annotations
@@ -13,22 +13,34 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.common.config import load_settings
+from services.common.context import Seal
 from services.common.door import Door
 from services.common.errors import Reason, ServiceError, reason_name
+from services.common.handlers import Handlers
+from services.common.health import Health
 from services.common.lifetime import end_with_parent
-from services.common.limits import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, STREAMS_MAX
-from services.common.settings import Settings
+from services.common.limits import (
+    CONNECTIONS_MAX,
+    MESSAGE_BYTES_MAX,
+    METADATA_BYTES_MAX,
+    STREAMS_MAX,
+)
+from services.common.metrics_server import metrics_page
+from services.common.recording import recording
+from services.common.settings import DeploymentSettings, Settings
 from services.common.telemetry import start_logging
+from services.common.terminus import Terminus
+from services.common.tls import Certificates, is_socket_file, refuse_plaintext
+from services.common.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +64,10 @@ _OPTIONS = (
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", STREAMS_MAX),
     ("grpc.server_handshake_timeout_ms", 5000),
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 
 
@@ -72,10 +85,20 @@ class Parts:
     """Full names of the services it serves, for health and reflection."""
     reflection: bool
     """Whether it describes the contract."""
+    options: Sequence[tuple[str, int]] = ()
+    """Of its server; they come before those that all have."""
+    trunk: Seal | None = None
+    """Who may send calls together on one stream: whoever seals with this; None: nobody."""
+    handlers: Handlers = field(default_factory=Handlers)
+    """Told of every method that is served."""
     background: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=tuple)
     """Loops that run while it serves; one that fails ends the process."""
     close: Callable[[], Awaitable[None]]
     """Called last."""
+    vitals: Vitals
+    """What it knows of itself."""
+    metrics_listen: str = ""
+    """Where Prometheus gets its metrics; empty: nowhere."""
 
 
 Build = Callable[[Settings], Awaitable[Parts]]
@@ -124,41 +147,78 @@ async def _run(settings: Settings, build: Build) -> None:
         loop.add_signal_handler(number, stop.set)
     parts = await build(settings)
     try:
-        await _serve(parts, stop, drain_s=settings.deployment.drain_s)
+        with recording(settings.telemetry, parts.vitals):
+            async with metrics_page(parts.metrics_listen, parts.vitals):
+                await _serve(parts, stop, settings.deployment)
     finally:
         await parts.close()
 
 
-async def _serve(parts: Parts, stop: asyncio.Event, *, drain_s: float) -> None:
-    server = new_server(parts.door)
-    health_servicer = health.aio.HealthServicer()
+async def _serve(parts: Parts, stop: asyncio.Event, times: DeploymentSettings) -> None:
+    server = new_server(parts.door, parts.handlers, options=parts.options)
+    terminus = None
+    if parts.trunk is not None:
+        terminus = Terminus(parts.door, parts.trunk, parts.handlers)
+        server.add_generic_rpc_handlers((terminus,))
+    health_servicer = Health()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     parts.register(server)
     if parts.reflection:
         names = (*parts.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    _bind(server, parts.listen)
+    tls = parts.vitals.tls
+    refuse_plaintext(parts.listen, tls)
+    encrypted = bind(server, parts.listen, tls.listener)
     await server.start()
-    await _set_health(health_servicer, parts.services, health_pb2.HealthCheckResponse.SERVING)
-    log.info("serving", extra={"address": parts.listen, "pid": os.getpid()})
+    readiness = parts.vitals.readiness
+    await readiness.tell(health_servicer, parts.services)
+    await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    log.info("serving", extra={"address": parts.listen, "pid": os.getpid(), "encrypted": encrypted})
+
+    async def follow() -> None:
+        await readiness.follow(health_servicer, parts.services)
+
+    async def leave() -> None:
+        await readiness.leave(health_servicer, parts.services)
+        await asyncio.sleep(times.lame_duck_s)
+
     try:
-        await _until_stopped(stop, parts.background)
+        await _until_stopped(stop, (follow, *parts.background, *tls.loops()), leave)
     finally:
         await health_servicer.enter_graceful_shutdown()
-        await server.stop(drain_s)
+        health_servicer.end_watches()
+        if terminus is not None:
+            terminus.drain()
+        await server.stop(times.drain_s)
         log.info("stopped")
 
 
-def new_server(door: Door) -> grpc.aio.Server:
+def new_server(
+    door: Door, handlers: Handlers | None = None, *, options: Sequence[tuple[str, int]] = ()
+) -> grpc.aio.Server:
     """A server that finds each method by its name.
 
     Generated code adds its handlers in two ways, by name and as registered methods. For those
     grpcio 1.85 waits anew, with every call, for one task a method (its pull request 43461): with 70
     methods that took more than our door does.
     """
-    server = grpc.aio.server(interceptors=(door,), options=_OPTIONS)
+    server = grpc.aio.server(interceptors=(door,), options=(*options, *_OPTIONS))
     server.add_registered_method_handlers = _by_name_only  # type: ignore[method-assign]
+    if handlers is not None:
+        _learn(server, handlers)
     return server
+
+
+def _learn(server: grpc.aio.Server, known: Handlers) -> None:
+    """Know every method that is added from now on."""
+    add = server.add_generic_rpc_handlers
+
+    def add_and_learn(handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        kept = tuple(handlers)
+        add(kept)
+        known.learn(kept)
+
+    server.add_generic_rpc_handlers = add_and_learn  # type: ignore[method-assign,assignment]
 
 
 def _by_name_only(service_name: str, method_handlers: object) -> None:
@@ -166,11 +226,15 @@ def _by_name_only(service_name: str, method_handlers: object) -> None:
 
 
 async def _until_stopped(
-    stop: asyncio.Event, background: Sequence[Callable[[], Awaitable[None]]]
+    stop: asyncio.Event,
+    background: Sequence[Callable[[], Awaitable[None]]],
+    leave: Callable[[], Awaitable[None]],
 ) -> None:
+    """`leave`: what is done before the loops end, while calls still come."""
     async with asyncio.TaskGroup() as tasks:
         loops = [tasks.create_task(_as_coroutine(start)) for start in background]
         await stop.wait()
+        await leave()
         for loop in loops:
             loop.cancel()
 
@@ -183,9 +247,18 @@ async def _as_coroutine(start: Callable[[], Awaitable[None]]) -> None:
         sys.exit(EXIT_SOFTWARE)
 
 
-def _bind(server: grpc.aio.Server, address: str) -> None:
+def bind(server: grpc.aio.Server, address: str, certificates: Certificates | None) -> bool:
+    """Take an address; whether what goes through it is encrypted. A Unix socket's never is.
+
+    Raises:
+        ServiceError: ADDRESS_IN_USE.
+    """
+    shown = None if is_socket_file(address) else certificates
     try:
-        bound = server.add_insecure_port(address)
+        if shown is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, shown.server_credentials())
     except RuntimeError:
         bound = 0
     if not bound:
@@ -195,11 +268,7 @@ def _bind(server: grpc.aio.Server, address: str) -> None:
             "machine. Stop that process or choose another port.",
             address=address,
         )
-
-
-async def _set_health(servicer: Any, services: Sequence[str], status: int) -> None:
-    for name in ("", *services):
-        await servicer.set(name, status)
+    return shown is not None
 
 
 def _arguments(name: str) -> argparse.Namespace:

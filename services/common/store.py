@@ -60,6 +60,8 @@ _SCHEMA = b"schema"
 
 COMPACT_BYTES_MIN = 16 * 1024**2
 """A smaller file is not worth making smaller."""
+REWRITE_BYTES_MAX = 4 * 1024**3
+"""Of a larger file writes would wait for too long."""
 _USED_SHARE = 0.75
 _TIDY_SHARE = 0.5
 _TIDY_BYTES_MAX = 256 * 1024**2
@@ -122,6 +124,10 @@ class Store:
             raise
         self._arrivals = Arrivals()
         self._failed = False
+        self.commits = 0
+        """Groups that were committed."""
+        self.writes = 0
+        """Operations in those groups."""
         self._tidied = -_TIDY_EVERY_S
         # A daemon: a process that fails before it comes to close this must still be able to end.
         name = f"{schema.kind}-writer"
@@ -205,6 +211,24 @@ class Store:
             _log.warning("the data file stays large", extra={"why": str(error)})
             return False
 
+    async def rewrite(self) -> bool:
+        """Copy what is used into a new file, so that nothing is left of what was removed.
+
+        Whether it was; not where more is used than `REWRITE_BYTES_MAX`, or the disk has no room for
+        the copy. Writes wait meanwhile; reads go on.
+
+        Raises:
+            ServiceError: as `compact`.
+        """
+        room = self._folder.room_bytes() - RESERVE_BYTES
+        if self._used_bytes() > min(REWRITE_BYTES_MAX, room):
+            return False
+        try:
+            return await self.write(_COMPACT)
+        except (OSError, lmdb.Error) as error:
+            _log.warning("the data file is not rewritten", extra={"why": str(error)})
+            return False
+
     def _used_bytes(self) -> int:
         with self.read() as view:
             return view.used_bytes()
@@ -218,6 +242,10 @@ class Store:
     def is_open(self) -> bool:
         """Whether reads and writes are answered."""
         return not (self._arrivals.closed or self._failed)
+
+    def waiting_count(self) -> int:
+        """Writes that wait for the writer."""
+        return self._arrivals.count()
 
     def size_bytes(self) -> int:
         """Bytes of the data file on disk."""
@@ -310,6 +338,8 @@ class Store:
                 self._arrivals.gather(together)
                 self._commit(group)
                 together = len(group)
+                self.commits += 1
+                self.writes += together
             answer(group, self.on_commit)
 
     def _compact(self, waiting: Waiting) -> None:
