@@ -34,6 +34,9 @@ from services.state.layout import (
     ARTIFACT_ORDER,
     ARTIFACT_SCOPES,
     ARTIFACTS,
+    AUDIT,
+    AUDIT_HEADS,
+    AUDIT_NAMES,
     BLOB_REFS,
     BLOB_TOMBS,
     CHANGES,
@@ -144,4 +147,7 @@ OWN: tuple[str, ...] = (
     REQUEST_TIMES,
     SESSION_ENDS,
     BLOB_TOMBS,
+    AUDIT,
+    AUDIT_HEADS,
+    AUDIT_NAMES,
 )

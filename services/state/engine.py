@@ -57,6 +57,9 @@ class Engine(Protocol):
     async def tidy(self) -> bool:
         """Give back room that removals left, where it pays; whether it did."""
 
+    async def rewrite(self) -> bool:
+        """Leave nothing in files of what was removed; False where that takes too long."""
+
     def close(self) -> None:
         """Finish what has begun and let go of files. Safe to call twice."""
 

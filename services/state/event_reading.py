@@ -7,7 +7,7 @@ event of one lies inside another.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -26,6 +26,10 @@ _LOOKED_AT_MAX = 10_000
 """Events, wanted or not, after which a reading ends."""
 
 
+MaySee = Callable[[str], bool]
+"""Whether a scope is not kept from the reader."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Which events are asked for."""
@@ -36,6 +40,8 @@ class Query:
     """What happened then or later."""
     end_ns: int | None = None
     """What happened before; None: up to now."""
+    may_see: MaySee | None = None
+    """Of which scopes own events are told; None: of all."""
 
     def wants(self, event_type: str, time_ns: int) -> bool:
         """Whether an event is one of them."""
@@ -200,6 +206,8 @@ def _own_groups(view: View, query: Query, after: int) -> Iterator[_Group]:
     for change in changes_after(view, query.tenant, *layout.split_sequence(after)):
         sequence = layout.sequence_of(change.revision, change.number)
         wanted = query.wants(own_events.OWN_EVENTS[change.kind], change.time_ns)
+        if wanted and query.may_see is not None:
+            wanted = not change.scope or query.may_see(change.scope)
         events = [own_events.own_event(change)] if wanted else []
         yield _Group(sequence, events, None, 1, len(change.scope) + len(change.key))
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -24,7 +25,7 @@ from services.common.limits import EVENT_IDLE_SECONDS, EVENTS_BATCH_MAX
 from services.common.redaction import may_hold_credential, redact_json
 from services.state import event_rules, rules
 from services.state.event_model import EventStats, NewEvent, Position, Published, Reading
-from services.state.event_reading import Query, compacted_sequence, now, read_events
+from services.state.event_reading import MaySee, Query, compacted_sequence, now, read_events
 from services.state.event_step import (
     Batch,
     EventStep,
@@ -51,6 +52,7 @@ class Events:
         *,
         requests: Requests | None = None,
         kept: KeptEvents | None = None,
+        age_of: Callable[[str, int], int] = lambda _, most_ns: most_ns,
         idle_s: float = EVENT_IDLE_SECONDS,
         slice_size: int = SLICE,
     ) -> None:
@@ -60,12 +62,14 @@ class Events:
             keeper: Where they are kept.
             requests: Which publications were made already; None: some of its own.
             kept: How much of each tenant's.
+            age_of: How long events of a tenant are kept, given the most; in nanoseconds.
             idle_s: Seconds after which a subscription says how far it is.
             slice_size: Records that one step of a purge removes.
         """
         self._keeper = keeper
         self._requests = requests or Requests(keeper)
         self._kept = kept or KeptEvents()
+        self._age_of = age_of
         self._idle_s = idle_s
         self._slice_size = slice_size
         self._refused: Counter[str] = Counter()
@@ -91,10 +95,11 @@ class Events:
         event_rules.check_size(len(batch.events))
         unseen_after = self.subscriptions.seen_by_all(tenant) if refuse_overflow else None
 
+        age_ns = self._age_of(tenant, self._kept.age_ns)
+        kept = replace(self._kept, age_ns=age_ns)
+
         def operation(step: Step) -> Published:
-            published = EventStep(step, tenant, self._kept).publish(
-                batch, unseen_after=unseen_after
-            )
+            published = EventStep(step, tenant, kept).publish(batch, unseen_after=unseen_after)
             failpoints.hit("events.published")
             return published
 
@@ -124,6 +129,7 @@ class Events:
         limit: int,
         wait_s: float = 0,
         skip: bool = False,
+        may_see: MaySee | None = None,
     ) -> Reading:
         """What comes after a sequence; waits until there is something, `wait_s` seconds at most.
 
@@ -135,6 +141,7 @@ class Events:
             limit: At most so many.
             wait_s: 0: do not wait.
             skip: Go on where events were let go.
+            may_see: Of which scopes own events are told; None: of all.
 
         Raises:
             ServiceError: REVISION_FUTURE, REVISION_COMPACTED, OVERLOADED, SERVICE_UNAVAILABLE.
@@ -143,7 +150,7 @@ class Events:
         if after is None:
             return Reading((), self._now(tenant), complete=True)
         most = rules.page_limit(limit)
-        query, position = Query(tenant, pattern), Position(after)
+        query, position = Query(tenant, pattern, may_see=may_see), Position(after)
         reading = self._read(query, position, limit=most, skip=skip)
         if reading.events or reading.skipped or (reading.complete and wait_s <= 0):
             return reading
@@ -158,6 +165,7 @@ class Events:
         caller: str,
         after: int | None = None,
         skip: bool = False,
+        may_see: MaySee | None = None,
     ) -> AsyncGenerator[Reading, None]:
         """What comes after a sequence, for ever; the first reading comes at once, perhaps empty.
 
@@ -167,12 +175,13 @@ class Events:
             caller: Who reads.
             after: None: from now on.
             skip: Go on where events were let go.
+            may_see: Of which scopes own events are told; None: of all.
 
         Raises:
             ServiceError: REVISION_FUTURE, REVISION_COMPACTED, OVERLOADED, SERVICE_UNAVAILABLE.
         """
         rules.check_place(tenant, "global")
-        query = Query(tenant, pattern)
+        query = Query(tenant, pattern, may_see=may_see)
         with self.subscriptions.enter(tenant, caller) as one:
             position = self._now(tenant) if after is None else Position(after)
             one.seen = position.sequence

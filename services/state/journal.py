@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
+
+import msgspec
 
 from services.common.errors import (
     Reason,
@@ -24,14 +27,21 @@ from services.common.limits import (
     JOURNAL_BATCH_MAX,
     JOURNAL_METHOD_BYTES_MAX,
 )
+from services.common.run_entries import RUN_BEGIN, RUN_END, RUN_PREFIX, RUN_RESUME, run_owner
 from services.common.scopes import parse_scope
 from services.common.view import View
 from services.state import rules
 from services.state.journal_model import Entry, Journal, JournalPage
 from services.state.layout import JOURNAL, JOURNALS, tenant_prefix
 from services.state.layout import journals as layout
+from services.state.session_step import stored_session
 from services.state.step import Keeper, Step
 from services.state.tallies import Tally
+
+_RUNS_LOOKED_MAX = 5_000
+"""Journals that one page of runs looks at."""
+_ORPHAN_NS = 600 * 10**9
+"""How long the journal of a run is let be whose session is gone: the run may go on still."""
 
 
 class Journals:
@@ -41,6 +51,7 @@ class Journals:
         """`slice_size`: records that one step of a removal takes."""
         self._keeper = keeper
         self._slice_size = slice_size
+        self._swept = b""
 
     async def append(self, tenant: str, session: str, entries: Sequence[Entry]) -> Journal:
         """Add calls at the end, all or none; what stands there already is left as it is.
@@ -116,11 +127,28 @@ class Journals:
         behind = layout.journal_key(tenant, after) if after else b""
         with self._keeper.engine.read() as view:
             rows = view.scan(JOURNALS, tenant_prefix(tenant), after=behind)
-            found = [
-                layout.unpack_journal(stored) for _, stored in itertools.islice(rows, most + 1)
-            ]
+            journals = (layout.unpack_journal(stored) for _, stored in rows)
+            sessions = (each for each in journals if not each.run_begin)
+            found = list(itertools.islice(sessions, most + 1))
         more = len(found) > most
         return JournalPage(found[:most], found[most - 1].session if more else None)
+
+    async def list_runs(self, tenant: str, *, session: str, before: str, limit: int) -> JournalPage:
+        """Journals of a tenant's runs, the newest first, of one session or all; `before` one."""
+        rules.check_place(tenant, "global")
+        most = rules.page_limit(limit)
+        now_ns = self._keeper.time.now_ns()
+        with self._keeper.engine.read() as view:
+            found: list[Journal] = []
+            last = None
+            for looked, journal in enumerate(_runs_back(view, tenant, before)):
+                if len(found) == most or looked == _RUNS_LOOKED_MAX:
+                    return JournalPage(found, last)
+                last = journal.session
+                is_over = 0 < journal.expire_ns <= now_ns
+                if journal.run_begin and session in {"", journal.owner} and not is_over:
+                    found.append(journal)
+        return JournalPage(found, None)
 
     async def delete(self, tenant: str, session: str) -> int:
         """Erase a journal; how many calls it had. From the end on, so that it never has a gap."""
@@ -133,8 +161,39 @@ class Journals:
         return deleted
 
     async def delete_scope(self, tenant: str, scope: str) -> int:
-        """Erase the journal of a session that is named by its scope; how many calls it had."""
-        return await self.delete(tenant, parse_scope(scope).name)
+        """Erase the journal of a session and those of its runs; how many calls they had."""
+        session = parse_scope(scope).name
+        deleted = await self.delete(tenant, session)
+        with self._keeper.engine.read() as view:
+            runs = [each.session for each in _runs_back(view, tenant) if each.owner == session]
+        for run in runs:
+            deleted += await self.delete(tenant, run)
+        return deleted
+
+    async def sweep(self, limit: int = SLICE) -> int:
+        """Let go of runs' journals whose time is over, or whose session is gone.
+
+        Looks at the next `limit` journals of all tenants, so that each is met again and again.
+        """
+        with self._keeper.engine.read() as view:
+            places = list(itertools.islice(view.keys(JOURNALS, b"", after=self._swept), limit))
+            doomed = [place for place in places if self._is_over(view, place)]
+        self._swept = places[-1] if len(places) == limit else b""
+        for place in doomed:
+            tenant, _, run = place.partition(b"\0")
+            await self.delete(tenant.decode(), run.decode())
+        return 0
+
+    def _is_over(self, view: View, place: bytes) -> bool:
+        now_ns = self._keeper.time.now_ns()
+        with suppress(ServiceError):  # a damaged one stays
+            stored = view.get(JOURNALS, place)
+            journal = Journal("") if stored is None else layout.unpack_journal(stored)
+            if journal.owner and journal.last_ns + _ORPHAN_NS < now_ns:
+                tenant = place.partition(b"\0")[0].decode()
+                return stored_session(view, tenant, journal.owner) is None
+            return 0 < journal.expire_ns <= now_ns
+        return False
 
     async def purge(self, tenant: str) -> None:
         """Erase all journals of a tenant."""
@@ -142,6 +201,15 @@ class Journals:
             erase = partial(_erase, database=database, tenant=tenant, limit=self._slice_size)
             await self._keeper.repeat(erase)
         self._keeper.tallies.forget(tenant)
+
+
+def _runs_back(view: View, tenant: str, before: str = "") -> Iterator[Journal]:
+    """Journals of runs, the newest first: their ids begin with the time."""
+    prefix = layout.journal_key(tenant, RUN_PREFIX)
+    stop = layout.journal_key(tenant, before) if before else b""
+    for place, stored in view.back(JOURNALS, prefix, before=stop):
+        del place
+        yield layout.unpack_journal(stored)
 
 
 def journal_of(view: View, tenant: str, session: str) -> Journal:
@@ -153,7 +221,19 @@ def journal_of(view: View, tenant: str, session: str) -> Journal:
 def grown(journal: Journal, new: Sequence[Entry]) -> Journal:
     """A journal with more calls."""
     first = new[0]
+    run_end = journal.run_end
+    for entry in new:
+        if entry.method == RUN_END:
+            run_end = entry.request
+        elif entry.method == RUN_RESUME:
+            run_end = b""
+    is_run = not journal.count and first.method == RUN_BEGIN
+    owner, expire_ns = run_owner(first.request) if is_run else (journal.owner, journal.expire_ns)
     return Journal(
+        run_begin=first.request if is_run else journal.run_begin,
+        run_end=run_end,
+        owner=owner,
+        expire_ns=expire_ns,
         session=journal.session,
         count=journal.count + len(new),
         size=journal.size + sum(each.size for each in new),
@@ -180,7 +260,12 @@ def _shorten(step: Step, tenant: str, session: str, limit: int) -> int:
         step.txn.delete(JOURNALS, place)
         step.txn.delete_prefix(JOURNAL, prefix)
     else:
-        left = Journal(session=session, count=first - 1)
+        left = msgspec.structs.replace(
+            Journal(session=session),
+            count=first - 1,
+            owner=journal.owner,
+            run_begin=journal.run_begin,
+        )
         step.txn.put(JOURNALS, place, layout.pack_journal(left))
     return journal.count - first + 1
 

@@ -43,6 +43,14 @@ class Journal(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How long all took together."""
     correlation_id: str = ""
     """Of the first call."""
+    run_begin: bytes = b""
+    """How the run began, where it is a run's: a RunBegin."""
+    run_end: bytes = b""
+    """How it ended, where it has: a RunEnd."""
+    owner: str = ""
+    """Session of the run; its journal is erased with that."""
+    expire_ns: int = 0
+    """When the journal of a run is let go that has no session."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,5 +62,6 @@ def own_event(change: Change) -> Event:
         type=OWN_EVENTS[change.kind],
         json=msgspec.json.encode(data).decode(),
         time_ns=change.time_ns,
+        correlation_id=change.correlation_id,
         own=True,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import grpc
 from llmspell.v1 import (
     artifact_pb2_grpc,
+    audit_pb2_grpc,
     backup_pb2_grpc,
     event_pb2_grpc,
     journal_pb2_grpc,
@@ -21,18 +23,24 @@ from llmspell.v1 import (
     vault_pb2_grpc,
 )
 
+from services.common.bearers import inner_door
 from services.common.clock import Clock, SystemClock
 from services.common.context import Seal, derive_key, read_key
 from services.common.damage import Damages
-from services.common.door import Door, SealedContext
+from services.common.door import Arrival
 from services.common.expiry import sweep_forever
 from services.common.paging import PageTokens
 from services.common.process import SERVICE as PROCESS_SERVICE
 from services.common.process import ProcessServicer
 from services.common.server import Parts
 from services.common.settings import Settings, StateSettings
-from services.common.telemetry import Counts
+from services.common.standing import Standing
+from services.common.store import Store
+from services.common.store_measures import add_store_metrics
+from services.common.tls import process_tls
+from services.common.vitals import Vitals
 from services.state.artifacts import Artifacts
+from services.state.audit import AuditLog
 from services.state.backup.blobs import BlobCare
 from services.state.backup.folder import BackupFolder
 from services.state.backup.healing import Healer
@@ -41,6 +49,8 @@ from services.state.backup.service import Backups
 from services.state.blob_seal import BlobSeal
 from services.state.blobs import open_blobs
 from services.state.engine import open_engine
+from services.state.erasing import Eraser
+from services.state.erasing import Parts as ErasedParts
 from services.state.event_step import KeptEvents
 from services.state.events import Events
 from services.state.file_care import FileCare
@@ -50,6 +60,7 @@ from services.state.master_key import MasterKeys, read_master_keys
 from services.state.migrations.migrations import Migrations
 from services.state.migrations.schemas import Schemas
 from services.state.servicers.artifact import ArtifactServicer
+from services.state.servicers.audit import AuditServicer
 from services.state.servicers.backup import BackupServicer
 from services.state.servicers.event import EventServicer
 from services.state.servicers.journal import JournalServicer
@@ -60,6 +71,7 @@ from services.state.servicers.vault import VaultServicer
 from services.state.session_ends import SessionEnds
 from services.state.sessions import Sessions
 from services.state.step import Keeper
+from services.state.tenant_rules import TenantRules
 from services.state.vault import Vault
 
 STATE_SERVICE = "llmspell.v1.StateService"
@@ -70,6 +82,7 @@ JOURNAL_SERVICE = "llmspell.v1.JournalService"
 EVENT_SERVICE = "llmspell.v1.EventService"
 MIGRATION_SERVICE = "llmspell.v1.MigrationService"
 VAULT_SERVICE = "llmspell.v1.VaultService"
+AUDIT_SERVICE = "llmspell.v1.AuditService"
 
 SERVICES = (
     STATE_SERVICE,
@@ -80,6 +93,7 @@ SERVICES = (
     JOURNAL_SERVICE,
     MIGRATION_SERVICE,
     VAULT_SERVICE,
+    AUDIT_SERVICE,
     PROCESS_SERVICE,
 )
 
@@ -89,55 +103,51 @@ log = logging.getLogger(__name__)
 async def build(settings: Settings) -> Parts:
     """Open the store, which recovers by itself, and prepare to serve."""
     mine = settings.state
-    clock, counts = SystemClock(), Counts()
+    clock, vitals = SystemClock(), Vitals("state", tls=process_tls(settings, "state"))
+    counts = vitals.counts
     key = read_key(Path(settings.deployment.context_key_file))
     file = await asyncio.to_thread(_looked_at, mine, counts.damages)
     ring = _keyring(mine, clock)
     keeper = Keeper(open_engine(mine.engine, Path(mine.data), cipher=ring), clock=clock)
     parts = StateParts.over(keeper)
+    if isinstance(keeper.engine, Store):
+        add_store_metrics(vitals.metrics, keeper.engine)
     seal = BlobSeal(keeper.engine, ring, asyncio.get_running_loop())
     blobs = open_blobs(mine.engine, Path(mine.data), sealing=seal)
     artifacts = Artifacts(keeper, blobs, damages=counts.damages)
     backups = _backups(mine, keeper, ring, artifacts, counts.damages)
     journals = Journals(keeper)
-    events = Events(keeper, requests=parts.requests, kept=_kept_events(mine))
+    told = TenantRules(keeper.engine, clock)
+    backups.days_of = told.backup_days
+    kept, requests = _kept_events(mine), parts.requests
+    events = Events(keeper, requests=requests, kept=kept, age_of=told.events_ns)
     sessions = Sessions(keeper, also_erase=(artifacts.delete_scope, journals.delete_scope))
     ends = SessionEnds(keeper)
     migrations = _migrations(keeper, backups)
     vault = Vault(keeper, ring, read_masters=lambda: _masters(mine))
-    swept = (parts.items, sessions, ends, vault, parts.requests, events, artifacts)
+    audit = AuditLog(keeper, key=key)
+    swept = (parts.items, sessions, ends, vault, parts.requests, events, artifacts, journals)
+
+    data = None if mine.engine == "memory" else Path(mine.data)
+    ended = (sessions, ends, migrations, vault, audit)
+    owners = _Owners(parts, artifacts, backups, journals, events, *ended, data)
 
     def register(server: grpc.aio.Server) -> None:
-        tokens = PageTokens(derive_key(key, "state pages"))
-        areas = (migrations, artifacts, backups, events, journals, sessions, ends)
-        purges = [area.purge for area in areas]
-        state = StateServicer(parts, tokens, purges=purges, destroy_keys=vault.destroy)
-        state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
-        session = SessionServicer(sessions, ends, PageTokens(derive_key(key, "session pages")))
-        session_pb2_grpc.add_SessionServiceServicer_to_server(session, server)
-        artifact = ArtifactServicer(artifacts, PageTokens(derive_key(key, "artifact pages")))
-        artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifact, server)
-        backup = BackupServicer(backups, PageTokens(derive_key(key, "backup pages")))
-        backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
-        event = EventServicer(events, PageTokens(derive_key(key, "event pages")))
-        journal = JournalServicer(journals, PageTokens(derive_key(key, "journal pages")))
-        journal_pb2_grpc.add_JournalServiceServicer_to_server(journal, server)
-        event_pb2_grpc.add_EventServiceServicer_to_server(event, server)
-        pages = PageTokens(derive_key(key, "migration pages"))
-        migration = MigrationServicer(Schemas(keeper), migrations, pages)
-        migration_pb2_grpc.add_MigrationServiceServicer_to_server(migration, server)
-        vault_pb2_grpc.add_VaultServiceServicer_to_server(VaultServicer(vault), server)
-        process = ProcessServicer("state", counts, clock)
+        _register(server, owners, keeper, key)
+        process = ProcessServicer(vitals, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
 
-    who, guard = SealedContext(Seal(key, clock)), backups.check_open
-    door = Door(who, counts, calls_at_once=mine.calls_at_once, guard=guard)
+    async def gate(arrival: Arrival) -> None:
+        backups.check_open(arrival.caller, arrival)
+
+    most, standing = mine.calls_at_once, Standing(told)
+    door = inner_door(
+        vitals, key, clock, "state", calls_at_once=most, gates=(gate,), standing=standing
+    )
 
     async def close() -> None:
-        await migrations.close()
-        await backups.close()
-        await artifacts.close()
-        await parts.items.close()
+        for part in (standing, migrations, backups, artifacts, parts.items):
+            await part.close()
 
     return Parts(
         listen=mine.listen,
@@ -145,6 +155,7 @@ async def build(settings: Settings) -> Parts:
         register=register,
         services=SERVICES,
         reflection=mine.reflection,
+        trunk=Seal(key, clock),
         background=(
             *(partial(sweep_forever, each, mine.sweep_interval_s) for each in swept),
             file.beside,
@@ -152,10 +163,64 @@ async def build(settings: Settings) -> Parts:
             parts.watches.run,
             migrations.run,
             events.subscriptions.run,
+            ends.run,
             lambda: backups.care(mine.backup_sweep_s),
         ),
         close=close,
+        vitals=vitals,
+        metrics_listen=mine.metrics_listen,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """Who answers for what."""
+
+    state: StateParts
+    artifacts: Artifacts
+    backups: Backups
+    journals: Journals
+    events: Events
+    sessions: Sessions
+    ends: SessionEnds
+    migrations: Migrations
+    vault: Vault
+    audit: AuditLog
+    data: Path | None
+    """The folder of the data file."""
+
+    @property
+    def eraser(self) -> Eraser:
+        """What empties a tenant."""
+        areas = (self.migrations, self.artifacts, self.backups, self.events, self.journals)
+        purges = [area.purge for area in (*areas, self.sessions, self.ends, self.audit)]
+        parts = ErasedParts(purges, self.vault.destroy, self.backups, self.data)
+        return self.state.eraser(parts)
+
+
+def _register(server: grpc.aio.Server, owners: _Owners, keeper: Keeper, key: bytes) -> None:
+    """Add the servicers of the contract's services."""
+
+    def pages(what: str) -> PageTokens:
+        return PageTokens(derive_key(key, f"{what} pages"))
+
+    state = StateServicer(owners.state, pages("state"), owners.eraser)
+    state_pb2_grpc.add_StateServiceServicer_to_server(state, server)
+    session = SessionServicer(owners.sessions, owners.ends, pages("session"))
+    session_pb2_grpc.add_SessionServiceServicer_to_server(session, server)
+    artifact = ArtifactServicer(owners.artifacts, pages("artifact"))
+    artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifact, server)
+    backup = BackupServicer(owners.backups, pages("backup"))
+    backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, server)
+    event = EventServicer(owners.events, pages("event"))
+    event_pb2_grpc.add_EventServiceServicer_to_server(event, server)
+    journal = JournalServicer(owners.journals, pages("journal"))
+    journal_pb2_grpc.add_JournalServiceServicer_to_server(journal, server)
+    migration = MigrationServicer(Schemas(keeper), owners.migrations, pages("migration"))
+    migration_pb2_grpc.add_MigrationServiceServicer_to_server(migration, server)
+    vault_pb2_grpc.add_VaultServiceServicer_to_server(VaultServicer(owners.vault), server)
+    audit = AuditServicer(owners.audit, pages("audit"))
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
 
 
 def _looked_at(mine: StateSettings, damages: Damages) -> FileCare:

@@ -33,19 +33,33 @@ class SessionEnds:
         """`kept_max`: the oldest are removed beyond this many."""
         self._keeper = keeper
         self._kept_max = kept_max
+        self._waiting: set[asyncio.Event] = set()
+        self._closing = False
 
     async def list(self, after_revision: int, *, limit: int, wait_s: float = 0.0) -> Sequence[End]:
         """Ends after a revision, in order; empty where none came within `wait_s` seconds."""
         with self._keeper.feed.line(ENDS_LINE) as event:
             found = self._read(after_revision, limit)
-            if found or wait_s <= 0:
+            if found or wait_s <= 0 or self._closing:
                 return found
+            self._waiting.add(event)
             try:
                 async with asyncio.timeout(wait_s):
                     await event.wait()
             except TimeoutError:
                 return []
+            finally:
+                self._waiting.discard(event)
             return self._read(after_revision, limit)
+
+    async def run(self) -> None:
+        """Until cancelled; then nobody waits any more, so that the process need not either."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._closing = True
+            for event in self._waiting:
+                event.set()
 
     async def sweep(self, limit: int = SLICE) -> int:
         """Remove up to `limit` notes that are too old or too many; how many."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 from services.common.clock import Clock
+from services.common.correlation import correlation_id
 from services.common.errors import Reason, ServiceError
 from services.common.expiry import ForwardTime
 from services.common.limits import CHANGES_KEPT_MAX
@@ -79,6 +80,7 @@ class Keeper:
                 changes_kept=self._changes_kept,
                 restoring=self.restoring,
                 tallies=self.tallies,
+                correlation_id=cause,
             )
             result = operation(step)
             step.finish()
@@ -87,6 +89,7 @@ class Keeper:
             tallied.update(step.tallied)
             return result
 
+        cause = correlation_id()  # asked here: the step runs in the writer's thread
         tallied: dict[tuple[str, Tally], int] = {}
         try:
             return await self.engine.write(run, grows=grows)
@@ -126,8 +129,11 @@ class Step:
         changes_kept: int,
         restoring: Collection[str] = (),
         tallies: Tallies | None = None,
+        correlation_id: str = "",
     ) -> None:
+        """`correlation_id`: request id of the call that is the cause."""
         self.txn = txn
+        self._correlation_id = correlation_id
         self.tallied: dict[tuple[str, Tally], int] = {}
         """What this step added and removed of what is limited."""
         self._tallies = tallies or Tallies()
@@ -156,7 +162,7 @@ class Step:
             ServiceError: TENANT_RESTORING.
         """
         place = layout.change_key(tenant, self.take_revision(tenant), self._changes)
-        self.txn.put(CHANGES, place, layout.pack_change(kind, self.now_ns, scope, key))
+        self.txn.put(CHANGES, place, self._record(kind, scope, key))
         self._changes += 1
         self._made[tenant] = self._made.get(tenant, 0) + 1
         return self._revision
@@ -236,10 +242,13 @@ class Step:
         untold = self.txn.next_revision()
         revision = self.txn.next_revision()
         place = layout.change_key(tenant, revision, 0)
-        self.txn.put(CHANGES, place, layout.pack_change(kind, self.now_ns, "", key))
+        self.txn.put(CHANGES, place, self._record(kind, "", key))
         self.txn.put(TENANTS, tenant.encode(), layout.pack_kept(Kept(untold, 1)))
         self.txn.touched.add(tenant)
         return revision
+
+    def _record(self, kind: ChangeKind, scope: str, key: str) -> bytes:
+        return layout.pack_change(kind, self.now_ns, scope, key, self._correlation_id)
 
     def _keep(self, tenant: str, kept: Kept) -> None:
         """Note what is kept, and remove whole revisions from the oldest on where it is too much."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -54,6 +54,8 @@ class Selection:
     """What the keys begin with."""
     values: bool = False
     """Whether items are read too."""
+    may_see: Callable[[str], bool] | None = None
+    """Which scopes the watcher may see; None: all."""
 
     def has(self, change: Change) -> bool:
         """Whether a change is one of them. A purge always is: it took what was selected too."""
@@ -61,6 +63,8 @@ class Selection:
             return False
         if change.kind is ChangeKind.PURGE:
             return True
+        if change.scope and self.may_see is not None and not self.may_see(change.scope):
+            return False
         if change.kind is ChangeKind.MIGRATED:
             begins = change.key.startswith(self.prefix) or self.prefix.startswith(change.key)
             return begins and (not change.scope or self.scope in {None, change.scope})

@@ -250,6 +250,15 @@ class BackupFolder:
             self.remove_manifest(tenant, listed.backup_id)
         self.remove_unnamed()
 
+    def forget_tenant(self, tenant: str) -> None:
+        """Remove all files of a tenant that no manifest has a part of any more.
+
+        Also where a damaged manifest might name some: it can be restored no more, and the tenant
+        is to be gone.
+        """
+        if tenant not in self.references():
+            shutil.rmtree(self.root / _TENANTS / _safe(tenant), ignore_errors=True)
+
     def _forget_empty(self, tenant: str) -> None:
         top = self.root / _TENANTS / _safe(tenant)
         for pattern in ("*/*", "*"):

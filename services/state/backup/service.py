@@ -13,14 +13,16 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from services.common.errors import Reason, ServiceError
 from services.common.store import View
 from services.state.backup.blobs import BlobCare, keys_in
+from services.state.backup.calling import Callee, Caller, Plan
 from services.state.backup.folder import BackupFolder
+from services.state.backup.forgetting import Forgetting
 from services.state.backup.making import Maker, tenants_of
 from services.state.backup.model import (
     FORMAT,
@@ -52,36 +54,6 @@ _OPEN = ("/llmspell.v1.BackupService/", "/llmspell.v1.StateService/PurgeState")
 """What may be asked of a tenant that is being restored."""
 
 
-class Caller(Protocol):
-    """Who calls."""
-
-    @property
-    def tenant(self) -> str:
-        """For whom."""
-
-
-class Callee(Protocol):
-    """What is called."""
-
-    @property
-    def path(self) -> str:
-        """As on the wire."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A backup that is to be made."""
-
-    owner: str
-    backup_id: str
-    now_ns: int
-    full: bool
-    names: Sequence[str]
-    """The tenants."""
-    keys: Sequence[BlobKey]
-    """The bytes of artifacts that they have."""
-
-
 class Backups:
     """Backups of the tenants of one keeper."""
 
@@ -99,12 +71,15 @@ class Backups:
         self.folder = folder
         self.retention = retention or Retention()
         """Which backups are kept no longer."""
+        self.days_of: Callable[[str, float], float] = lambda _, most: most
+        """How old a tenant's backups may become, given what every owner's may; in days."""
         self.sealing = Sealing(ring)
         self.restorer = Restorer(keeper, folder, self.sealing, care)
         self.blob_care = care
         self._lock = asyncio.Lock()
         self._last_ns = 0
         self.stop = threading.Event()
+        self.forgetting = Forgetting(folder, self.sealing, self.stop)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def create(self, tenant: str, *, full: bool = False) -> Manifest:
@@ -274,13 +249,14 @@ class Backups:
     async def purge(self, tenant: str) -> None:
         """Remove a tenant's own backups; a restore of it that does not get on is given up.
 
-        What the operator's backups have of it stays until they go.
+        What the operator's backups have of it goes as well.
         """
 
         async def run() -> None:
             if tenant in self.keeper.restoring:
                 await self.restorer.give_up(tenant)
             await asyncio.to_thread(self.folder.remove_owner, tenant)
+            await asyncio.to_thread(self.forgetting.forget, tenant)
 
         await self.alone(run)
 
@@ -351,7 +327,7 @@ class Backups:
                 names = [tenant] if tenant else tenants_of(view)
                 keys = keys_in(view, names)
                 async with self.held(keys):
-                    plan = _Plan(tenant, backup_id, now_ns, full, names, keys)
+                    plan = Plan(tenant, backup_id, now_ns, full, names, keys)
                     manifest = await asyncio.to_thread(self._copy, view, plan)
             await asyncio.to_thread(self.folder.put_manifest, manifest)
         except (ServiceError, OSError):  # what it has written is of no backup, and takes room
@@ -360,7 +336,7 @@ class Backups:
         log.info("backup made", extra={"backup_id": backup_id, "bytes": manifest.stored_bytes()})
         return manifest
 
-    def _copy(self, view: View, plan: _Plan) -> Manifest:
+    def _copy(self, view: View, plan: Plan) -> Manifest:
         maker = Maker(self.folder, full=plan.full, stop=self.stop)
         try:
             parts = [self._copy_tenant(maker, view, name, plan.keys) for name in plan.names]
@@ -420,7 +396,9 @@ class Backups:
             doomed = [
                 (owner, each.backup_id)
                 for owner in owners
-                for each in outlived(self.folder.listed(owner), self.retention, now_ns, needed)
+                for each in outlived(
+                    self.folder.listed(owner), self._retention_of(owner), now_ns, needed
+                )
             ]
             freed = self._only_of(doomed)
             if not dry_run:
@@ -428,6 +406,11 @@ class Backups:
             return CleanedUp([backup_id for _, backup_id in doomed], freed)
 
         return await asyncio.to_thread(run)
+
+    def _retention_of(self, owner: str) -> Retention:
+        if not owner:
+            return self.retention
+        return replace(self.retention, days=self.days_of(owner, self.retention.days))
 
     def _only_of(self, doomed: Sequence[tuple[str, str]]) -> int:
         """Bytes of the files that only these backups have."""

@@ -72,6 +72,10 @@ class MemoryStore:
         """Nothing lies free."""
         return False
 
+    async def rewrite(self) -> bool:
+        """There is no file."""
+        return True
+
     def close(self) -> None:
         """Forget everything. Safe to call twice."""
         self._open = False

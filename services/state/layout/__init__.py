@@ -41,6 +41,9 @@ CHECKPOINT_ARTIFACTS = "checkpoint_artifacts"
 SCHEMAS = "schemas"
 MIGRATIONS = "migrations"
 STAGED = "staged"
+AUDIT = "audit"
+AUDIT_HEADS = "audit_heads"
+AUDIT_NAMES = "audit_names"
 
 DATABASES = (
     ARTIFACTS,
@@ -73,6 +76,9 @@ DATABASES = (
     SCHEMAS,
     MIGRATIONS,
     STAGED,
+    AUDIT,
+    AUDIT_HEADS,
+    AUDIT_NAMES,
 )
 
 SEALED = frozenset(
@@ -99,6 +105,7 @@ INDEXES = frozenset(
     {EXPIRY, CHANGES, TENANTS, RESTORES, KEYS, REQUEST_TIMES, EVENT_ENDS, EVENT_LOGS}
     | {SESSION_ORDER, SESSION_DUE, SESSION_ENDS}
     | {ARTIFACT_NAMES, ARTIFACT_ORDER, ARTIFACT_DIGESTS, ARTIFACT_SCOPES, BLOB_REFS, BLOB_TOMBS}
+    | {AUDIT, AUDIT_HEADS, AUDIT_NAMES}
 )
 """Databases with names, numbers and wrapped keys, which have a checksum only. Each database is
 either sealed or one of these."""

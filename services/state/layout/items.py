@@ -4,7 +4,7 @@
 |---|---|---|
 | items | tenant NUL scope NUL key | header, content |
 | expiry | expire time, key in `items` | nothing |
-| changes | tenant NUL revision, number in the revision | kind, moment, scope NUL key |
+| changes | tenant NUL revision, number in the revision | kind, moment, scope NUL key (NUL cause) |
 | tenants | tenant | revision up to which changes were let go, how many are kept |
 
 An expiry entry exists exactly where an item with that expire time does. Each call that changes
@@ -109,6 +109,8 @@ class Change:
     tenant: str
     scope: str
     key: str
+    correlation_id: str = ""
+    """Request id of the call that made it; empty where none did."""
 
 
 def item_key(tenant: str, scope: str, key: str) -> bytes:
@@ -293,17 +295,20 @@ def revision_prefix(tenant: str, revision: int) -> bytes:
     return tenant_prefix(tenant) + _MOMENT.pack(revision)
 
 
-def pack_change(kind: ChangeKind, time_ns: int, scope: str, key: str) -> bytes:
+def pack_change(
+    kind: ChangeKind, time_ns: int, scope: str, key: str, correlation_id: str = ""
+) -> bytes:
     """Value in `changes`."""
-    return _CHANGE.pack(kind, time_ns) + f"{scope}\0{key}".encode()
+    cause = f"\0{correlation_id}" if correlation_id else ""
+    return _CHANGE.pack(kind, time_ns) + f"{scope}\0{key}{cause}".encode()
 
 
 def unpack_change(stored_key: bytes, stored: bytes) -> Change:
     """A change record from its key and value."""
     tenant, revision, number = split_change_key(stored_key)
     kind, time_ns = _CHANGE.unpack_from(stored)
-    scope, key = stored[_CHANGE.size :].decode().split("\0")
-    return Change(revision, number, ChangeKind(kind), time_ns, tenant, scope, key)
+    scope, key, *cause = stored[_CHANGE.size :].decode().split("\0")
+    return Change(revision, number, ChangeKind(kind), time_ns, tenant, scope, key, "".join(cause))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
             caller=caller.principal,
             after=messages.read_after(request),
             skip=messages.read_skip(request),
+            may_see=messages.may_see(),
         )
         async with aclosing(readings):
             async for reading in readings:
@@ -100,6 +101,7 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
             limit=request.limit or PAGE_SIZE_DEFAULT,
             wait_s=wait_s if left_s is None else max(0.0, min(wait_s, left_s - _ANSWER_S)),
             skip=messages.read_skip(request),
+            may_see=messages.may_see(),
         )
         return messages.write_poll(reading)
 

@@ -10,9 +10,10 @@ from llmspell.v1 import event_pb2
 
 from services.common.errors import field_invalid
 from services.common.limits import EVENT_POLL_SECONDS_MAX
+from services.common.scope_guard import may_see_now, sees_all_scopes
 from services.state import event_rules, rules
 from services.state.event_model import Event, NewEvent, Reading, Skipped
-from services.state.event_reading import Query
+from services.state.event_reading import MaySee, Query
 from services.state.patterns import Pattern
 from services.state.servicers.messages import read_ttl, write_moment
 
@@ -49,7 +50,13 @@ def read_query(request: event_pb2.ListEventsRequest, tenant: str) -> Query:
         Pattern(request.pattern),
         _read_time(request, "start_time") or 0,
         _read_time(request, "end_time"),
+        may_see(),
     )
+
+
+def may_see() -> MaySee | None:
+    """Of which scopes the caller is told; None: of all."""
+    return None if sees_all_scopes() else may_see_now()
 
 
 def read_skip(request: Any) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator
 from google.protobuf.timestamp_pb2 import Timestamp
 from llmspell.v1 import journal_pb2, journal_pb2_grpc
 
-from services.common.context import current_tenant
-from services.common.errors import field_invalid, required
+from services.common.context import current_context, current_tenant
+from services.common.errors import Reason, ServiceError, field_invalid, required
 from services.common.limits import EVENTS_PAGE_BYTES
 from services.common.paging import PageTokens, page_size
 from services.state.journal import Journals
@@ -42,7 +42,9 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
         """Calls in order."""
         del context
         tenant, session = current_tenant(), request.session_id
-        last = (await self._journals.get(tenant, session)).count
+        journal = await self._journals.get(tenant, session)
+        _check_rows(journal)
+        last = journal.count
         following = request.first_sequence or 1
         while following <= last:
             entries = await self._journals.read(tenant, session, following, last)
@@ -61,7 +63,10 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
         following, limit = request.first_sequence or 1, page_size(request.page_size)
         if request.page_token:
             following = int(self._page_tokens.open(request.page_token, bound_to))
-        last = (await self._journals.get(tenant, session)).count
+        journal = await self._journals.get(tenant, session)
+        last = journal.count
+        if not request.without_content:
+            _check_rows(journal)
         size_max = sys.maxsize if request.without_content else EVENTS_PAGE_BYTES
         entries = await self._journals.read(
             tenant, session, following, last, limit=limit, size_max=size_max
@@ -78,11 +83,19 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
     ) -> journal_pb2.ListJournalsResponse:
         """A page of journals."""
         del context
-        bound_to = f"ListJournals\0{current_tenant()}"
+        tenant, session = current_tenant(), request.session_id
+        if session and not request.runs:
+            raise field_invalid("session_id", "goes with runs only")
+        bound_to = f"ListJournals\0{tenant}\0{session}\0{request.runs}"
         limit, after = page_size(request.page_size), ""
         if request.page_token:
             after = self._page_tokens.open(request.page_token, bound_to).decode()
-        page = await self._journals.list(current_tenant(), after=after, limit=limit)
+        if request.runs:
+            page = await self._journals.list_runs(
+                tenant, session=session, before=after, limit=limit
+            )
+        else:
+            page = await self._journals.list(tenant, after=after, limit=limit)
         answer = journal_pb2.ListJournalsResponse(journals=map(_write_journal, page.journals))
         if page.after is not None:
             answer.next_page_token = self._page_tokens.seal(bound_to, page.after.encode())
@@ -103,6 +116,19 @@ class JournalServicer(journal_pb2_grpc.JournalServiceServicer):
         del context
         deleted = await self._journals.delete(current_tenant(), request.session_id)
         return journal_pb2.DeleteJournalResponse(deleted_count=deleted)
+
+
+def _check_rows(journal: Journal) -> None:
+    """A key that sees some records only must not see in a run's journal what others were answered.
+
+    Raises:
+        ServiceError: PERMISSION_DENIED.
+    """
+    if journal.run_begin and current_context().row_filter:
+        raise ServiceError(
+            Reason.PERMISSION_DENIED,
+            "This key sees some records only; a journal has what runs of other keys have seen.",
+        )
 
 
 def _read_entry(entry: journal_pb2.JournalEntry, number: int) -> Entry:
@@ -163,6 +189,8 @@ def _write_journal(journal: Journal) -> journal_pb2.Journal:
         call_count=journal.count,
         size_bytes=journal.size,
         can_replay=journal.count > 0,
+        run_begin=journal.run_begin,
+        run_end=journal.run_end,
         correlation_id=journal.correlation_id,
     )
     message.total_duration.FromNanoseconds(journal.duration_ns)

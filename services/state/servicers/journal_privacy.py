@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from llmspell.v1 import run_pb2
 
 from services.common.access import METHODS
 from services.common.redaction import is_credential_name, redact, redact_json, redact_text
+from services.common.run_entries import RUN_BEGIN, RUN_CALL, RUN_END, RUN_INTENT
 
 _PLAIN_KINDS = {None, "bool_value", "int_value", "double_value"}
+_RUN_MESSAGES: dict[str, Any] = {RUN_BEGIN: run_pb2.RunBegin, RUN_END: run_pb2.RunEnd}
 _DOCUMENT_BEGINS = ("{", "[", '"')
 
 
@@ -24,17 +28,37 @@ def tells_secret(method: str, request: bytes, answer: bytes | None) -> bool:
 
     What cannot be read as a message of the method is held to do so.
     """
+    if method.startswith((RUN_CALL, RUN_INTENT)):
+        return _trees_tell(request, (answer or b"")[1:])
     known = METHODS.get(f"/{method.removeprefix('/')}")
-    if known is None:
+    if known is None and method not in _RUN_MESSAGES:
         return False
-    types = (known.descriptor.input_type, known.descriptor.output_type)
+    types = (known.descriptor.input_type, known.descriptor.output_type) if known else ()
     try:
+        if method in _RUN_MESSAGES:
+            return _has_secret(_RUN_MESSAGES[method].FromString(request))
         return any(
             _has_secret(GetMessageClass(kind).FromString(content))
             for kind, content in zip(types, (request, answer or b""), strict=True)
         )
     except DecodeError:
         return True
+
+
+def _trees_tell(*packed: bytes) -> bool:
+    """Likewise of what a run's journal keeps of a call; see `services.common.run_entries`."""
+    try:
+        trees = [msgspec.msgpack.decode(each) for each in packed if each]
+    except msgspec.DecodeError:
+        return True
+    return any(redact(tree) != tree or _is_marked(tree) for tree in trees)
+
+
+def _is_marked(tree: Any) -> bool:
+    if isinstance(tree, dict):
+        is_named = "value" in tree and is_credential_name(tree.get("key"))
+        return is_named or tree.get("sensitive") is True or any(map(_is_marked, tree.values()))
+    return isinstance(tree, list) and any(map(_is_marked, tree))
 
 
 def _has_secret(message: Message) -> bool:

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from llmspell.v1 import state_pb2
 
 from services.common.errors import field_invalid, required
+from services.common.scope_guard import may_see, may_see_now, sees_all_scopes
 from services.common.scopes import parse_scope
 from services.state import numbers, rules
 from services.state.layout.items import ChangeKind
@@ -192,7 +193,7 @@ def read_hierarchy(request: state_pb2.ResolveStateRequest) -> list[str]:
     named = [request.component] if request.component else []
     named += [f"workflow:{request.workflow_id}"] if request.workflow_id else []
     named += [f"session:{request.session_id}"] if request.session_id else []
-    return [*map(read_scope, named), "global"]
+    return [scope for scope in (*map(read_scope, named), "global") if may_see(scope)]
 
 
 def read_delta(
@@ -222,7 +223,8 @@ def read_selection(request: state_pb2.WatchStateRequest) -> Selection:
         ServiceError: SCOPE_INVALID.
     """
     scope = read_scope(request.scope) if request.HasField("scope") else None
-    return Selection(scope=scope, prefix=request.prefix, values=request.values)
+    may_see = None if sees_all_scopes() else may_see_now()
+    return Selection(scope=scope, prefix=request.prefix, values=request.values, may_see=may_see)
 
 
 def write_advance(advance: Advance) -> state_pb2.WatchStateResponse:

@@ -10,6 +10,7 @@ from llmspell.v1 import session_pb2_grpc
 
 from services.common.context import current_tenant
 from services.common.paging import PageTokens, page_size
+from services.common.scope_guard import may_see
 from services.state.servicers import session_messages as messages
 from services.state.servicers.messages import read_once
 from services.state.session_ends import SessionEnds
@@ -68,7 +69,12 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             tenant, limit=limit, wanted=messages.read_filter(request), after=after
         )
         answer = pb.ListSessionsResponse(
-            sessions=map(messages.write_session, page.sessions), revision=page.revision
+            sessions=[
+                messages.write_session(session)
+                for session in page.sessions
+                if may_see(f"session:{session.session_id}")
+            ],
+            revision=page.revision,
         )
         if page.after is not None:
             answer.next_page_token = self._page_tokens.seal(bound_to, page.after)

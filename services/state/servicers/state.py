@@ -5,15 +5,18 @@ The tenant is the call's. Errors leave as ServiceError; the door makes a status 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from llmspell.v1 import state_pb2, state_pb2_grpc
 
 from services.common.context import current_context, current_tenant
+from services.common.erasure import erasure_messages
 from services.common.paging import PageTokens, page_size
 from services.state import rules
+from services.state.erasing import Eraser
+from services.state.erasing import Parts as ErasedParts
 from services.state.items import Items
 from services.state.requests import Requests
 from services.state.servicers import messages
@@ -21,14 +24,12 @@ from services.state.step import Keeper
 from services.state.transfers import Transfers, item_not_found
 from services.state.watch import Watches
 
-Purge = Callable[[str], Awaitable[object]]
-"""Erases what a tenant has of one kind."""
-
 
 @dataclass(frozen=True, slots=True)
 class StateParts:
     """What answers calls about items."""
 
+    keeper: Keeper
     items: Items
     transfers: Transfers
     requests: Requests
@@ -37,7 +38,13 @@ class StateParts:
     @classmethod
     def over(cls, keeper: Keeper) -> StateParts:
         """All of them over one keeper."""
-        return cls(Items(keeper), Transfers(keeper), Requests(keeper), Watches(keeper))
+        requests, watches = Requests(keeper), Watches(keeper)
+        return cls(keeper, Items(keeper), Transfers(keeper), requests, watches)
+
+    def eraser(self, parts: ErasedParts | None = None) -> Eraser:
+        """What erases a tenant; `parts`: what it has beside items."""
+        items, requests = self.items.purge, self.requests.purge
+        return Eraser(self.keeper, items=items, requests=requests, parts=parts)
 
 
 class StateServicer(state_pb2_grpc.StateServiceServicer):
@@ -47,13 +54,10 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         self,
         parts: StateParts,
         page_tokens: PageTokens,
-        *,
-        purges: Sequence[Purge] = (),
-        destroy_keys: Purge | None = None,
+        eraser: Eraser | None = None,
     ) -> None:
-        """`purges`: erase what a tenant has beside items, before those; its keys come last."""
-        self._purges = purges
-        self._destroy_keys = destroy_keys
+        """`eraser`: knows what else a tenant has; None: there are items only."""
+        self._eraser = eraser or parts.eraser()
         self._items = parts.items
         self._transfers = parts.transfers
         self._requests = parts.requests
@@ -277,13 +281,10 @@ class StateServicer(state_pb2_grpc.StateServiceServicer):
         self, request: state_pb2.PurgeStateRequest, context: object
     ) -> state_pb2.PurgeStateResponse:
         """Erase what the tenant has."""
-        del request, context
-        for purge in self._purges:
-            await purge(current_tenant())
-        changed = await self._items.purge(current_tenant())
-        await self._requests.purge(current_tenant())
-        if self._destroy_keys is not None:
-            await self._destroy_keys(current_tenant())
+        del context
+        changed, erased = await self._eraser.erase(current_tenant(), rewrite=request.rewrite)
         return state_pb2.PurgeStateResponse(
-            deleted_count=changed.deleted_count, revision=changed.revision
+            deleted_count=changed.deleted_count,
+            revision=changed.revision,
+            erasures=erasure_messages(erased),
         )
