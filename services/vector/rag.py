@@ -48,6 +48,7 @@ from services.vector.model import (
 )
 from services.vector.storage import VectorStorage
 from services.vector.structure import language_of
+from services.vector.texts import Texts
 
 DEFAULT_COLLECTION = "documents"
 Place = tuple[str, str, str]
@@ -103,6 +104,7 @@ class Rag:
         self._storage = storage
         self._providers = providers
         self._cache = cache
+        self.texts = Texts(providers, cache)
 
     async def ingest(
         self,
@@ -228,6 +230,14 @@ class Rag:
             [prefix_of(document_id) for document_id in document_ids],
             row_filter=row_filter,
         )
+
+    def dimension_of(self, provider: str) -> int:
+        """Length of a provider's vectors; empty: the default one's.
+
+        Raises:
+            ServiceError: FIELD_INVALID where there is no such provider.
+        """
+        return self._providers.choose(provider).identity.dimension
 
     async def ensure_collection(
         self,

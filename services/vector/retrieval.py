@@ -17,6 +17,7 @@ from services.common.errors import (
     required,
 )
 from services.common.limits import QUERY_TEXT_BYTES_MAX, SEARCH_LIMIT_MAX
+from services.common.tracing import span
 from services.vector.checks import check_settings
 from services.vector.embedding.cache import CachedProvider, EmbeddingCache
 from services.vector.embedding.provider import Providers
@@ -179,14 +180,18 @@ class Retriever:
                 collection.collection_id, collection.embedding, chosen.identity
             )
         embedder = CachedProvider(chosen, self._cache, tenant=place[0])
-        embedded = await embedder.embed([question.text])
-        [result] = await self._storage.search(*place, replace(query, vectors=[embedded.vectors[0]]))
+        with span("embed the question", {"gen_ai.request.model": chosen.identity.model}):
+            embedded = await embedder.embed([question.text])
+        query = replace(query, vectors=[embedded.vectors[0]])
+        with span("search by meaning"):
+            [result] = await self._storage.search(*place, query)
         return result
 
     async def _lexical(self, place: Place, question: Question, query: Query) -> SearchResult | None:
         if not question.lexical:
             return None
-        return await self._storage.lexical_search(*place, question.text, query)
+        with span("search by words"):
+            return await self._storage.lexical_search(*place, question.text, query)
 
 
 def _check(question: Question) -> None:

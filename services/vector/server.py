@@ -15,18 +15,23 @@ from llmspell.v1 import (
     vector_pb2_grpc,
 )
 
+from services.common.bearers import inner_door
 from services.common.clock import SystemClock
 from services.common.context import Seal, derive_key, read_key
-from services.common.door import Door, SealedContext
 from services.common.errors import Reason, ServiceError
 from services.common.expiry import ForwardTime, sweep_forever
+from services.common.members import AnyMember, Members
 from services.common.paging import PageTokens
 from services.common.process import SERVICE as PROCESS_SERVICE
 from services.common.process import ProcessServicer
-from services.common.relay import Relay, Upstream
+from services.common.relay import Relay
 from services.common.server import Parts
 from services.common.settings import Settings, VectorSettings
-from services.common.telemetry import Counts
+from services.common.standing import Standing
+from services.common.tenants import SystemItems, Tenants
+from services.common.tls import ProcessTls, process_tls
+from services.common.vitals import Readiness, Vitals
+from services.vector.allowances import Allowances
 from services.vector.embedding import open_providers
 from services.vector.embedding.provider import (
     EmbeddingSettings,
@@ -35,6 +40,8 @@ from services.vector.embedding.provider import (
     Providers,
 )
 from services.vector.engines import open_engine
+from services.vector.limits_watch import LimitsWatch
+from services.vector.measures import add_vector_metrics
 from services.vector.rag import Rag
 from services.vector.reembed import Reembedder
 from services.vector.retrieval import Retriever
@@ -54,6 +61,7 @@ that wait; Python's own 5 ms would be most of a search's time."""
 VECTOR_SERVICE = "llmspell.v1.VectorService"
 ADMIN_SERVICE = "llmspell.v1.VectorAdminService"
 RAG_SERVICE = "llmspell.v1.RagService"
+_STATE_SERVICE = "llmspell.v1.StateService"
 _SESSION_SERVICE = "llmspell.v1.SessionService"
 
 
@@ -62,23 +70,34 @@ async def build(settings: Settings) -> Parts:
     share_heap()
     sys.setswitchinterval(_SWITCH_S)
     mine = settings.vector
-    clock, counts = SystemClock(), Counts()
+    clock, tls = SystemClock(), process_tls(settings, "vector")
     key = read_key(Path(settings.deployment.context_key_file))
     providers = open_providers(_embedding_settings(mine))
+    allowances = Allowances()
     engine = open_engine(
         mine.engine,
         Path(mine.data),
         clock=ForwardTime(clock),
         exact_threshold=mine.exact_threshold,
+        allowances=allowances,
     )
     storage = engine.storage
     reembedder = Reembedder(storage, providers, engine.embeddings)
 
-    seal, state = Seal(key, clock), Upstream("state", mine.state)
-    follower = SessionEndsFollower(storage, Relay({_SESSION_SERVICE: state}, seal))
+    seal = Seal(key, clock)
+    state = Members("state", mine.state, wait_s=0, tls=tls)  # what was known counts meanwhile
+    vitals, warm = _vitals(state, tls)
+    route = AnyMember(state)
+    relay = Relay({_SESSION_SERVICE: route, _STATE_SERVICE: route}, seal)
+    follower = SessionEndsFollower(storage, relay)
+    tenants = Tenants(SystemItems(relay, principal="vector"), clock)
+    standing, watch = Standing(tenants), LimitsWatch(tenants, allowances)
+
+    searches = add_vector_metrics(vitals.metrics, engine)
 
     def register(server: grpc.aio.Server) -> None:
-        vectors = VectorServicer(storage, PageTokens(derive_key(key, "vector pages")))
+        pages = PageTokens(derive_key(key, "vector pages"))
+        vectors = VectorServicer(storage, pages, searches, engine.embeddings)
         vector_pb2_grpc.add_VectorServiceServicer_to_server(vectors, server)
         admin = VectorAdminServicer(storage)
         vector_admin_pb2_grpc.add_VectorAdminServiceServicer_to_server(admin, server)
@@ -88,30 +107,43 @@ async def build(settings: Settings) -> Parts:
             reembedder,
             providers,
             PageTokens(derive_key(key, "document pages")),
+            searches=searches,
         )
         rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server)
-        process = ProcessServicer("vector", counts, clock)
+        process = ProcessServicer(vitals, clock)
         process_pb2_grpc.add_ProcessServiceServicer_to_server(process, server)
 
-    async def close() -> None:
-        await state.close()
-        await providers.close()
-        await storage.close()
-
+    most, gates = mine.calls_at_once, (watch.gate,)
     return Parts(
         listen=mine.listen,
-        door=Door(SealedContext(seal), counts, calls_at_once=mine.calls_at_once),
+        door=inner_door(
+            vitals, key, clock, "vector", calls_at_once=most, gates=gates, standing=standing
+        ),
         register=register,
         services=(VECTOR_SERVICE, ADMIN_SERVICE, RAG_SERVICE, PROCESS_SERVICE),
         reflection=mine.reflection,
+        trunk=seal,
         background=(
+            state.run,
             lambda: sweep_forever(storage, mine.sweep_interval_s),
-            lambda: _warm_up(providers, storage),
+            lambda: _warm_up(providers, storage, warm),
             reembedder.run,
             follower.run,
+            watch.run,
         ),
-        close=close,
+        close=lambda: _close(standing, state, providers, storage),
+        vitals=vitals,
+        metrics_listen=mine.metrics_listen,
     )
+
+
+async def _close(
+    standing: Standing, state: Members, providers: Providers, storage: VectorStorage
+) -> None:
+    await standing.close()
+    await state.close()
+    await providers.close()
+    await storage.close()
 
 
 def _embedding_settings(settings: VectorSettings) -> EmbeddingSettings:
@@ -141,8 +173,8 @@ def _secret(file: str) -> str:
         ) from None
 
 
-async def _warm_up(providers: Providers, storage: VectorStorage) -> None:
-    """Load the default model while nobody waits for it; what fails then fails again when used.
+async def _warm_up(providers: Providers, storage: VectorStorage, warm: asyncio.Event) -> None:
+    """Load the default model before the process is ready; what fails then fails again when used.
 
     Where there are no texts yet, vectors may be all that is wanted, and a model takes memory.
     """
@@ -151,4 +183,16 @@ async def _warm_up(providers: Providers, storage: VectorStorage) -> None:
             await providers.load()
     except ServiceError as error:
         log.warning("the embedding model is not ready: %s", error.message)
+    warm.set()
     await asyncio.Event().wait()
+
+
+def _vitals(state: Members, tls: ProcessTls) -> tuple[Vitals, asyncio.Event]:
+    """And what is set once the embedding model is loaded."""
+    warm = asyncio.Event()
+
+    def model() -> str:
+        return "" if warm.is_set() else "the embedding model loads"
+
+    readiness = Readiness({"state": state.any_serves}, parts=(model,))
+    return Vitals("vector", readiness=readiness, tls=tls), warm

@@ -374,6 +374,12 @@ class VectorStorage(Protocol):
         Readers never see these records; this gives their room back.
         """
 
+    async def unload(self, tenant: str) -> int:
+        """Let go of what stands in memory of a tenant's collections; of how many."""
+
+    async def rewrite(self) -> bool:
+        """Leave nothing in files of what was removed; False where that would take too long."""
+
     async def ready(self) -> bool:
         """Whether calls would be answered."""
 

@@ -36,7 +36,7 @@ A call that is cut off by its deadline has then not worked in vain: the next one
 
 
 class EmbeddingCache(Protocol):
-    """Keeps vectors as bytes (float32, little-endian) under keys of 32 bytes.
+    """Keeps vectors as bytes (float32, little-endian) under keys that begin with a tenant's mark.
 
     It may forget anything at any time, and may fail with a ServiceError: a call then goes on
     without it.
@@ -47,6 +47,9 @@ class EmbeddingCache(Protocol):
 
     async def put_many(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """Keep these; the last of several under one key stays."""
+
+    async def forget(self, tenant: str) -> int:
+        """Remove all of a tenant; how many there were."""
 
 
 class MemoryCache:
@@ -76,6 +79,14 @@ class MemoryCache:
             self._entries.move_to_end(key)
         while len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
+
+    async def forget(self, tenant: str) -> int:
+        """Remove all of a tenant."""
+        mark = tenant_mark(tenant)
+        doomed = [key for key in self._entries if key.startswith(mark)]
+        for key in doomed:
+            del self._entries[key]
+        return len(doomed)
 
 
 class CachedProvider:
@@ -154,7 +165,12 @@ class CachedProvider:
 
 
 def cache_key(tenant: str, identity: EmbeddingIdentity, text: str) -> bytes:
-    """blake3 (32 bytes) over tenant, identity and text; no part but the text may hold NUL."""
+    """The tenant's mark, and blake3 (32 bytes) over identity and text; only that may hold NUL."""
     parts = (tenant, identity.provider, identity.model, str(identity.dimension))
     head = "\0".join((*parts, identity.weights_hash, ""))
-    return blake3(head.encode()).update(text.encode()).digest()
+    return tenant_mark(tenant) + blake3(head.encode()).update(text.encode()).digest()
+
+
+def tenant_mark(tenant: str) -> bytes:
+    """What the keys of a tenant begin with: 16 bytes that do not name it."""
+    return blake3(tenant.encode(), derive_key_context="llmspell 2026 embeddings").digest(16)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from services.common.clock import Clock
 from services.common.store import Store, Txn, View
+from services.vector.allowances import Allowances
 from services.vector.checks import check_query
 from services.vector.engines import places, reads
 from services.vector.engines.changes import Change, Place
@@ -73,7 +74,9 @@ class Core:
         exact_threshold: int,
         memory_bytes_max: int,
         idle_s: float,
+        allowances: Allowances,
     ) -> None:
+        self.allowances = allowances
         self.store = store
         self.clock = clock
         self.exact_threshold = exact_threshold

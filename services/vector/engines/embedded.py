@@ -16,12 +16,14 @@ from services.common.clock import Clock
 from services.common.expiry import SLICE
 from services.common.limits import MIB
 from services.common.store import Store
+from services.vector.allowances import Allowances
 from services.vector.checks import check_records
 from services.vector.engines import layout, migrations, reads, sweeping, writes
 from services.vector.engines.core import Core, Searches
 from services.vector.engines.embedded_places import EmbeddedPlaces
 from services.vector.engines.layout import CollectionRow
 from services.vector.engines.lexicon import Lexicon
+from services.vector.engines.measures import Measures
 from services.vector.engines.opened import IDLE_S
 from services.vector.engines.promotion import promote
 from services.vector.filters import check_filter
@@ -75,6 +77,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         exact_threshold: int = EXACT_THRESHOLD,
         memory_bytes_max: int = MEMORY_BYTES_MAX,
         idle_s: float = IDLE_S,
+        allowances: Allowances | None = None,
     ) -> None:
         """Serve what is in a store.
 
@@ -84,6 +87,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
             exact_threshold: Up to this many records no graph is built.
             memory_bytes_max: For vectors and graphs in memory, roughly.
             idle_s: Collections that nobody has used for so long are let go of.
+            allowances: What tenants may have; None: as much as they like.
         """
         core = Core(
             store,
@@ -91,9 +95,14 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
             exact_threshold=exact_threshold,
             memory_bytes_max=memory_bytes_max,
             idle_s=idle_s,
+            allowances=allowances or Allowances(),
         )
         super().__init__(core)
         self._lexicon = Lexicon(core)
+
+    def measures(self) -> Measures:
+        """What stands in memory."""
+        return self._core.opened.measures()
 
     async def upsert(
         self,
@@ -121,6 +130,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
                 replace_prefixes=replace_prefixes,
                 row_filter=row_filter,
                 embedding=embedding,
+                allowance=self._core.allowances.get(tenant),
             ),
             grows=True,
         )
@@ -205,6 +215,7 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
                 where=where,
                 row_filter=row_filter,
                 now_ns=self._core.now_ns(),
+                allowance=self._core.allowances.get(tenant),
             )
         )
 
@@ -308,6 +319,23 @@ class EmbeddedVectorStorage(EmbeddedPlaces):
         if not count:
             await self._core.store.tidy()
         return count
+
+    async def unload(self, tenant: str) -> int:
+        """Let go of what stands in memory of a tenant's collections."""
+        with self._core.store.read() as view:
+            mine = [
+                row.namespace
+                for _, row in reads.rows(view, tenant, None, now_ns=self._core.now_ns())
+                if row.member == layout.OWN
+            ]
+        self._lexicon.forget(set(mine))
+        return sum(self._core.opened.unload(number) for number in mine)
+
+    async def rewrite(self) -> bool:
+        """Remove what belongs to nothing, and write the data file anew."""
+        while await sweeping.sweep(self._core, SLICE):
+            pass
+        return await self._core.store.rewrite()
 
     def mapped_bytes(self) -> int:
         """What graphs need of their files, which are mapped."""

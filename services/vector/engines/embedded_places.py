@@ -55,6 +55,7 @@ class EmbeddedPlaces:
         """Make a collection."""
         check_collection(collection_id, dimension)
         check_collection_settings(settings)
+        self._core.allowances.get(tenant).check_dimension(dimension)
         place = (tenant, scope, collection_id)
         row = self._new_row(place, dimension, metric, embedding, settings)
         change = await self._core.write(
@@ -79,6 +80,7 @@ class EmbeddedPlaces:
         if missing:
             check_collection(collection_id, embedding.dimension)
             check_collection_settings(settings)
+            self._core.allowances.get(tenant).check_dimension(embedding.dimension)
             row = self._new_row(place, embedding.dimension, metric, embedding, settings)
             await self._core.write(
                 lambda txn: places.create(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from services.common.clock import Clock
 from services.common.store import Store, Txn
+from services.vector.embedding.cache import tenant_mark
 from services.vector.engines import layout
 
 ENTRIES_MAX = 200_000
@@ -33,6 +34,14 @@ class StoredEmbeddings:
         now_ns = self._clock.now_ns()
         await self._store.write(lambda txn: self._put(txn, pairs, now_ns), grows=True)
 
+    async def forget(self, tenant: str) -> int:
+        """Remove all of a tenant."""
+        mark = tenant_mark(tenant)
+        with self._store.read() as view:
+            if next(view.keys(layout.EMBEDDINGS, mark), None) is None:
+                return 0
+        return await self._store.write(lambda txn: _forget(txn.patient(), mark))
+
     def _put(self, txn: Txn, pairs: Sequence[tuple[bytes, bytes]], now_ns: int) -> None:
         for key, value in pairs:
             if not txn.has(layout.EMBEDDINGS, key):
@@ -45,3 +54,15 @@ class StoredEmbeddings:
         for order_key in [key for key, _ in zip(oldest, range(excess), strict=False)]:
             txn.delete(layout.EMBEDDING_ORDER, order_key)
             txn.delete(layout.EMBEDDINGS, layout.read_ending_key(order_key)[1])
+
+
+def _forget(txn: Txn, mark: bytes) -> int:
+    doomed = [
+        (order, key)
+        for order in txn.keys(layout.EMBEDDING_ORDER, b"")
+        if (key := layout.read_ending_key(order)[1]).startswith(mark)
+    ]
+    for order, key in doomed:
+        txn.delete(layout.EMBEDDING_ORDER, order)
+        txn.delete(layout.EMBEDDINGS, key)
+    return len(doomed)

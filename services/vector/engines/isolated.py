@@ -17,6 +17,7 @@ from pathlib import Path
 from services.common.expiry import SLICE
 from services.common.store import Store
 from services.vector.engines.embedded import EmbeddedVectorStorage
+from services.vector.engines.measures import Measures
 from services.vector.model import (
     Checkpoint,
     Collection,
@@ -77,6 +78,11 @@ class IsolatedVectorStorage:
         self._turns: dict[str, asyncio.Lock] = {}
         self._looked_at = 0.0
         self._next_closed = 0
+
+    def measures(self) -> Measures:
+        """What stands in memory, of all tenants."""
+        own = (storage.measures() for storage in self._own.values())
+        return sum(own, self._shared.measures())
 
     async def create_collection(
         self,
@@ -391,6 +397,18 @@ class IsolatedVectorStorage:
                 count += await storage.sweep(limit)
         await self._rest()
         return count
+
+    async def unload(self, tenant: str) -> int:
+        """Let go of a tenant's collections; a store of its own is closed."""
+        async with self._of(tenant) as storage:
+            count = await storage.unload(tenant)
+        if self._shared.isolation(tenant) is Isolation.DATABASE and not self._calls[tenant]:
+            await self._close_own(tenant)
+        return count
+
+    async def rewrite(self) -> bool:
+        """Write the shared data file anew; one of a tenant's own goes with its folder."""
+        return await self._shared.rewrite()
 
     async def ready(self) -> bool:
         """Until it is closed."""

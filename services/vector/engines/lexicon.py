@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -62,6 +62,11 @@ class Lexicon:
             if entry.used_at > before and size <= INDEX_BYTES_MAX:
                 return
             size -= entry.index.size_bytes()
+            del self._entries[key]
+
+    def forget(self, namespaces: Collection[int]) -> None:
+        """Let go of the indexes of these."""
+        for key in [key for key in self._entries if key[0] in namespaces]:
             del self._entries[key]
 
     async def _found(

@@ -79,6 +79,15 @@ class MemoryVectorStorage(MemoryPlaces):
                 old = kept.records.get(record_id)
                 if old is not None and not matches(row_filter, old.record.metadata):
                     raise restricted_by_row_filter(record_id)
+        if not collection.role:
+            gone = {*doomed, *batch.records} & kept.records.keys()
+            sizes = [
+                each.vector.size * 4 + len(batch.metadata[name]) + len(each.text.encode())
+                for name, each in batch.records.items()
+            ]
+            left = sum(size_of(kept.records[each].record) for each in gone)
+            more_bytes = sum(sizes) - (0 if collection.history_window_ns else left)
+            await self._check_room(tenant, len(sizes) - len(gone), more_bytes)
         replaced = self._remove(kept, doomed)
         if not batch.records and not replaced:
             return Upserted(record_ids=[], revision=self._revision)
@@ -172,6 +181,10 @@ class MemoryVectorStorage(MemoryPlaces):
         changed = kept.changed(chosen, change, row_filter=row_filter, now_ns=now)
         if not changed:
             return Deleted(0, self._revision)
+        left = sum(size_of(kept.records[record.record_id].record) for record in changed)
+        grown = sum(map(size_of, changed))
+        history = kept.collection.history_window_ns
+        await self._check_room(tenant, 0, grown - (0 if history else left))
         revision = self._next()
         for record in changed:
             kept.end(record.record_id, now)
@@ -266,6 +279,16 @@ class MemoryVectorStorage(MemoryPlaces):
             revision=self._revision,
         )
 
+    async def _check_room(self, tenant: str, more_vectors: int, more_bytes: int) -> None:
+        """Refuse what would be more than the tenant may have."""
+        now = await self.stats(tenant, None)
+        self._allowances.get(tenant).check_room(
+            now.record_count + more_vectors,
+            now.stored_bytes + now.history_bytes + more_bytes,
+            more_vectors=more_vectors,
+            more_bytes=more_bytes,
+        )
+
     async def create_snapshot(self, tenant: str, scope: str, collection_id: str) -> SnapshotInfo:
         """Keep a copy."""
         kept, now = self._need(tenant, scope, collection_id), self._clock.now_ns()
@@ -308,6 +331,11 @@ class MemoryVectorStorage(MemoryPlaces):
         info, copy = self._snapshots[tenant, snapshot_id]
         place = (tenant, scope or info.scope, collection_id or info.collection_id)
         check_collection(place[2], copy.collection.dimension)
+        old = self._find(*place)
+        self._allowances.get(tenant).check_dimension(copy.collection.dimension)
+        there = [] if old is None else [each.record for each in old.records.values()]
+        more_bytes = info.size_bytes - sum(map(size_of, there))
+        await self._check_room(tenant, info.record_count - len(there), more_bytes)
         now, revision = self._clock.now_ns(), self._next()
         self._end_scope(*place[:2])
         old = self._find(*place)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from services.common.clock import Clock
+from services.vector.allowances import Allowances
 from services.vector.checks import check_collection
 from services.vector.engines.kept import Kept, Scope
 from services.vector.model import (
@@ -41,7 +42,8 @@ _DEFAULTS = CollectionSettings()
 class MemoryPlaces:
     """The part of the memory engine that knows where records are, and not what they hold."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, allowances: Allowances | None = None) -> None:
+        self._allowances = allowances or Allowances()
         self._clock = clock
         self._kept: dict[Key, Kept] = {}
         self._scopes: dict[tuple[str, str], Scope] = {}
@@ -64,6 +66,7 @@ class MemoryPlaces:
         """Make a collection."""
         check_collection(collection_id, dimension)
         check_collection_settings(settings)
+        self._allowances.get(tenant).check_dimension(dimension)
         if self._find(tenant, scope, collection_id) is not None:
             raise collection_exists(scope, collection_id)
         now = self._clock.now_ns()
@@ -232,6 +235,15 @@ class MemoryPlaces:
         if not any(key[0] == tenant for key in self._kept):
             self._isolation[tenant] = isolation
         return self._isolation.get(tenant, Isolation.NAMESPACE)
+
+    async def unload(self, tenant: str) -> int:
+        """There is nothing else than memory."""
+        del tenant
+        return 0
+
+    async def rewrite(self) -> bool:
+        """There is no file."""
+        return True
 
     async def ready(self) -> bool:
         """Until it is closed."""

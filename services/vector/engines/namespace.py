@@ -161,6 +161,13 @@ class Namespace:
         self.follow()
         return row.record_count
 
+    def lag_count(self) -> int:
+        """Rows that are to be put into a graph and are compared one by one until then."""
+        if self.metric is Metric.MANHATTAN:
+            return 0
+        count = self._tail.table().alive_count
+        return count if count > self._exact_threshold else 0
+
     def busy(self) -> bool:
         """Whether segments are being worked on."""
         return self._working is not None and not self._working.done()

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from services.common.store import Store, View
 from services.vector.engines import reads
 from services.vector.engines.changes import Change, Edit
+from services.vector.engines.measures import Measures
 from services.vector.engines.namespace import Namespace
 from services.vector.engines.sealing import Sealing
 from services.vector.segments.footprint import give_back
@@ -142,6 +143,13 @@ class Opened:
             self._let_go_bytes = 0
             give_back()
 
+    def unload(self, number: int) -> bool:
+        """Let go of a namespace now, whatever it does; whether it was open."""
+        namespace = self._namespaces.pop(number, None)
+        if namespace is not None:
+            self._leave(number, namespace, dropped=False)
+        return namespace is not None
+
     def mapped_bytes(self) -> int:
         """What graphs need of their files."""
         return sum(namespace.mapped_bytes() for namespace in self._namespaces.values())
@@ -149,6 +157,16 @@ class Opened:
     def size_bytes(self) -> int:
         """Memory that open namespaces take."""
         return sum(namespace.size_bytes() for namespace in self._namespaces.values())
+
+    def measures(self) -> Measures:
+        """What stands in memory."""
+        open_now = list(self._namespaces.values())
+        return Measures(
+            open_count=len(open_now),
+            lag_records=sum(each.lag_count() for each in open_now),
+            builds_running=sum(each.busy() for each in open_now),
+            memory_bytes=self.size_bytes(),
+        )
 
     async def settled(self) -> None:
         """Wait until all segments are what they should be."""

@@ -165,6 +165,15 @@ def rows(
             yield place, found
 
 
+def total(view: View, tenant: str, now_ns: int) -> tuple[int, int]:
+    """Records of a tenant, and the bytes of them and of their histories."""
+    records = size = 0
+    for _, row in rows(view, tenant, None, now_ns=now_ns):
+        records += row.record_count
+        size += row.stored_bytes + row.history_bytes
+    return records, size
+
+
 def incoming(view: View) -> list[Place]:
     """Every collection with a shadow whose vectors are being made."""
     found = []

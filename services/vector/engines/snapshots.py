@@ -21,6 +21,7 @@ import numpy as np
 from services.common.errors import Reason, ServiceError, limit_exceeded
 from services.common.limits import SNAPSHOTS_MAX
 from services.common.store import Txn, View, is_full, storage_full
+from services.vector.allowances import Allowance
 from services.vector.checks import check_collection
 from services.vector.engines import layout, places, reads
 from services.vector.engines.changes import Change, Place
@@ -91,6 +92,7 @@ class Snapshots:
         row, records = await asyncio.to_thread(_read, self._path(snapshot_id), registered.digest)
         target = (tenant, scope or registered.scope, collection_id or registered.collection_id)
         check_collection(target[2], row.dimension)
+        self._core.allowances.get(tenant).check_dimension(row.dimension)
         hidden = (target[0], target[1], RESTORING + secrets.token_hex(8))
         bare = msgspec.structs.replace(_emptied(row), expire_time_ns=layout.NEVER, role="incoming")
         await self._core.write(
@@ -98,8 +100,11 @@ class Snapshots:
         )
         try:
             count = await self._fill(hidden, records)
+            allowance = self._core.allowances.get(tenant)
             change = await self._core.write(
-                lambda txn: _put_in_place(txn, target, hidden, row, self._core.now_ns())
+                lambda txn: _put_in_place(
+                    txn, target, hidden, row, now_ns=self._core.now_ns(), allowance=allowance
+                )
             )
         except BaseException:
             await asyncio.shield(self._drop(hidden))
@@ -244,14 +249,26 @@ def _append(txn: Txn, place: Place, some: Sequence[tuple[Any, Payload]], now_ns:
 
 
 def _put_in_place(
-    txn: Txn, target: Place, hidden: Place, row: CollectionRow, now_ns: int
+    txn: Txn,
+    target: Place,
+    hidden: Place,
+    row: CollectionRow,
+    *,
+    now_ns: int,
+    allowance: Allowance,
 ) -> Change:
     """Give the restored records the name; what had it goes."""
+    vectors, size = reads.total(txn, target[0], now_ns)
     if reads.row(txn, target, now_ns) is None:
         places.create(txn, target, _emptied(row), now_ns=now_ns)
     revision = txn.next_revision()
     places.exchange(txn, target, hidden, now_ns=now_ns, revision=revision, role="incoming")
-    return Change(revision, gone=places.doom(txn, hidden, revision).gone)
+    change = Change(revision, gone=places.doom(txn, hidden, revision).gone)
+    then_vectors, then_size = reads.total(txn, target[0], now_ns)
+    allowance.check_room(
+        then_vectors, then_size, more_vectors=then_vectors - vectors, more_bytes=then_size - size
+    )
+    return change
 
 
 def _emptied(row: CollectionRow) -> CollectionRow:

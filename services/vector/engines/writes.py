@@ -12,6 +12,7 @@ import msgspec
 
 from services.common.limits import UPDATE_MATCHES_MAX
 from services.common.store import Txn
+from services.vector.allowances import UNLIMITED, Allowance
 from services.vector.checks import Batch, encode_metadata
 from services.vector.engines import layout, places, postings, reads
 from services.vector.engines.changes import Change, Edit, Place
@@ -162,6 +163,15 @@ class Records:
         )
         txn.put(layout.COLLECTIONS, self._key, layout.pack(row))
 
+    def growth(self) -> tuple[int, int]:
+        """Records and bytes that the transaction added, what a history keeps with them."""
+        records, stored, _, history_bytes = self._counts
+        row = self.row
+        return (
+            records - row.record_count,
+            stored + history_bytes - row.stored_bytes - row.history_bytes,
+        )
+
     def _id_key(self, record_id: str) -> bytes:
         return layout.id_key(self._namespace, self.row.member, record_id)
 
@@ -184,12 +194,14 @@ def upsert(
     replace_prefixes: Sequence[str],
     row_filter: Filter | None = None,
     embedding: EmbeddingIdentity | None = None,
+    allowance: Allowance = UNLIMITED,
 ) -> Change:
     """Write a batch that was checked against the collection that had this namespace and member.
 
     Raises:
         ServiceError: COLLECTION_NOT_FOUND, also where another has taken its name since;
-            PERMISSION_DENIED where `row_filter` does not let a record through; EMBEDDING_MISMATCH.
+            PERMISSION_DENIED where `row_filter` does not let a record through; EMBEDDING_MISMATCH;
+            TENANT_LIMIT_REACHED.
     """
     records = _open(txn, place, now_ns)
     if records is not None and embedding is not None:
@@ -217,7 +229,9 @@ def upsert(
             ttl_ns=ttl_ns,
         )
         records.put(record.vector, payload)
-    return _finish(records, revision, replaced)
+    change = _finish(records, revision, replaced)
+    check_room(txn, place[0], records, allowance, now_ns)
+    return change
 
 
 def update_metadata(
@@ -229,11 +243,12 @@ def update_metadata(
     where: Filter | None,
     row_filter: Filter | None,
     now_ns: int,
+    allowance: Allowance = UNLIMITED,
 ) -> Change:
     """Write records again with other metadata.
 
     Raises:
-        ServiceError: COLLECTION_NOT_FOUND, LIMIT_EXCEEDED, PERMISSION_DENIED.
+        ServiceError: COLLECTION_NOT_FOUND, LIMIT_EXCEEDED, PERMISSION_DENIED, TENANT_LIMIT_REACHED.
     """
     records = _open(txn, place, now_ns)
     if records is None:
@@ -252,7 +267,9 @@ def update_metadata(
             old, revision=revision, ingest_time_ns=now_ns, metadata=msgspec.Raw(metadata)
         )
         records.put(vector, payload)
-    return _finish(records, revision, len(found))
+    done = _finish(records, revision, len(found))
+    check_room(txn, place[0], records, allowance, now_ns)
+    return done
 
 
 def remove(
@@ -336,6 +353,19 @@ def _due(txn: Txn, database: str, now_ns: int, limit: int) -> Iterator[bytes]:
         if number == limit or layout.read_due_key(key)[0] > now_ns:
             return
         yield key
+
+
+def check_room(txn: Txn, tenant: str, records: Records, allowance: Allowance, now_ns: int) -> None:
+    """Refuse a write that made a tenant have more than it may; a shadow is no more of it.
+
+    Raises:
+        ServiceError: TENANT_LIMIT_REACHED: the write is undone.
+    """
+    if allowance == UNLIMITED or records.row.role:
+        return
+    vectors, size = reads.total(txn, tenant, now_ns)
+    more_vectors, more_bytes = records.growth()
+    allowance.check_room(vectors, size, more_vectors=more_vectors, more_bytes=more_bytes)
 
 
 def _open(txn: Txn, place: Place, now_ns: int) -> Records | None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from llmspell.v1 import rag_pb2, rag_pb2_grpc
+from llmspell.v1 import rag_pb2, rag_pb2_grpc, types_pb2
 
-from services.common.context import current_tenant
+from services.common.context import current_context, current_tenant
 from services.common.errors import field_invalid, required
 from services.common.limits import SEARCH_LIMIT_DEFAULT
 from services.common.paging import PageTokens, page_size
+from services.common.policy import check_dimension
 from services.common.values import fill_map, map_to_python
 from services.vector.chunking import Chunking, ChunkUnit, choose_chunking
 from services.vector.embedding.provider import EmbeddingProvider, Providers
 from services.vector.fusion import RANK_K
+from services.vector.measures import SearchCounts
 from services.vector.model import Query
 from services.vector.rag import Document, DocumentSummary, Rag, collection_name
 from services.vector.reembed import Reembedder, Reembedding, Status
@@ -59,12 +61,16 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         reembedder: Reembedder,
         providers: Providers,
         page_tokens: PageTokens,
+        *,
+        searches: SearchCounts | None = None,
     ) -> None:
+        """`searches`: counts which way they took."""
         self._rag = rag
         self._retriever = retriever
         self._reembedder = reembedder
         self._providers = providers
         self._page_tokens = page_tokens
+        self._searches = searches or SearchCounts()
 
     async def IngestDocuments(
         self, request: rag_pb2.IngestDocumentsRequest, context: object
@@ -92,6 +98,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         """The passages nearest to a text."""
         del context
         found = await self._retriever.retrieve(*_place(request), _read_question(request))
+        self._searches.passages(found)
         answer = rag_pb2.RetrieveDocumentsResponse(
             passages=map(_write_passage, found.passages),
             exact=found.exact,
@@ -138,12 +145,22 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         """Make a collection for documents."""
         del context
         refuse_restricted("EnsureDocumentCollection")
+        self._check_dimension(request.provider)
         found, revision = await self._rag.ensure_collection(
             *_place(request), provider=request.provider, settings=messages.read_settings(request)
         )
         return rag_pb2.EnsureDocumentCollectionResponse(
             collection=messages.write_collection(found), revision=revision
         )
+
+    def _check_dimension(self, provider: str) -> None:
+        """A collection gets the dimension of its provider's vectors.
+
+        Raises:
+            ServiceError: POLICY_DENIED.
+        """
+        if policy := current_context().policy:
+            check_dimension(policy, self._rag.dimension_of(provider))
 
     async def ListDocuments(
         self, request: rag_pb2.ListDocumentsRequest, context: object
@@ -170,6 +187,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
     ) -> rag_pb2.ReembedCollectionResponse:
         """Begin to embed anew."""
         del context
+        self._check_dimension(request.provider)
         refuse_restricted("ReembedCollection")
         begun = await self._reembedder.start(_named_place(request), request.provider)
         return rag_pb2.ReembedCollectionResponse(reembedding=_write_reembedding(begun))
@@ -202,6 +220,36 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         deleted = await self._rag.delete(*_place(request), ids, row_filter=row_filter())
         return rag_pb2.DeleteDocumentsResponse(
             deleted_count=deleted.count, revision=deleted.revision
+        )
+
+    async def ChunkText(
+        self, request: rag_pb2.ChunkTextRequest, context: object
+    ) -> rag_pb2.ChunkTextResponse:
+        """Cut a text and store nothing."""
+        del context
+        chunking = _read_chunking(request.chunking)
+        chunks = await self._rag.texts.chunk(request.text, chunking, provider=request.provider)
+        answer = rag_pb2.ChunkTextResponse(
+            chunks=[
+                rag_pb2.TextChunk(text=chunk.text, start=chunk.start, end=chunk.end)
+                for chunk in chunks
+            ]
+        )
+        return messages.within_limit(answer)
+
+    async def EmbedTexts(
+        self, request: rag_pb2.EmbedTextsRequest, context: object
+    ) -> rag_pb2.EmbedTextsResponse:
+        """A vector for each text."""
+        del context
+        embedded, identity = await self._rag.texts.embed(
+            current_tenant(), request.texts, provider=request.provider
+        )
+        return rag_pb2.EmbedTextsResponse(
+            vectors=[types_pb2.Vector(f32=row.astype("<f4").tobytes()) for row in embedded.vectors],
+            identity=messages.write_identity(identity),
+            token_count=embedded.token_count,
+            cached_count=embedded.cached_count,
         )
 
     async def ListEmbeddingProviders(

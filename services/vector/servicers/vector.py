@@ -13,10 +13,14 @@ from typing import Any
 from llmspell.v1 import vector_pb2, vector_pb2_grpc
 
 from services.common.context import current_tenant
+from services.common.erasure import Erased, erasure_messages
 from services.common.errors import field_invalid, required
 from services.common.paging import PageTokens, page_size
+from services.common.scope_guard import may_see
 from services.common.values import map_to_python
 from services.vector.checks import check_collection_id
+from services.vector.embedding.cache import EmbeddingCache
+from services.vector.measures import SearchCounts
 from services.vector.model import Filter, MetadataChange
 from services.vector.servicers import messages
 from services.vector.servicers.filter_messages import read_filter
@@ -31,9 +35,25 @@ ALL_SCOPES = "*"
 class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
     """Answers from one engine."""
 
-    def __init__(self, storage: VectorStorage, page_tokens: PageTokens) -> None:
+    def __init__(
+        self,
+        storage: VectorStorage,
+        page_tokens: PageTokens,
+        searches: SearchCounts | None = None,
+        embeddings: EmbeddingCache | None = None,
+    ) -> None:
+        """Serve an engine.
+
+        Args:
+            storage: It.
+            page_tokens: Seals places in lists.
+            searches: Counts which way they took.
+            embeddings: They go with their tenant; None: there are none.
+        """
         self._storage = storage
+        self._embeddings = embeddings
         self._page_tokens = page_tokens
+        self._searches = searches or SearchCounts()
 
     async def CreateCollection(
         self, request: vector_pb2.CreateCollectionRequest, context: object
@@ -90,7 +110,10 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
             current_tenant(), scope, limit=page_size(request.page_size), after=after
         )
         answer = vector_pb2.ListCollectionsResponse(
-            collections=map(messages.write_collection, page.collections), revision=page.revision
+            collections=[
+                messages.write_collection(each) for each in page.collections if may_see(each.scope)
+            ],
+            revision=page.revision,
         )
         if page.cursor is not None:
             cursor = "\0".join(page.cursor)
@@ -258,6 +281,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         vector = messages.read_vector(request.vector, "vector")
         query = messages.read_query([vector], request.options)
         [result] = await self._storage.search(*_place(request), query)
+        self._searches.vectors([result])
         return messages.within_limit(messages.write_result(result, columns=query.columns))
 
     async def BatchSearch(
@@ -271,6 +295,7 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
             dimension = (await self._storage.get_collection(*place))[0].dimension
         query = messages.read_query(messages.read_vectors(request, dimension), request.options)
         results = await self._storage.search(*place, query)
+        self._searches.vectors(results)
         return messages.within_limit(messages.write_results(results, columns=query.columns))
 
     async def GetVectorStats(
@@ -303,12 +328,34 @@ class VectorServicer(vector_pb2_grpc.VectorServiceServicer):
         self, request: vector_pb2.PurgeVectorsRequest, context: object
     ) -> vector_pb2.PurgeVectorsResponse:
         """Erase the tenant."""
-        del request, context
+        del context
         refuse_restricted("PurgeVectors")
-        deleted = await self._storage.purge(current_tenant())
+        tenant = current_tenant()
+        before = await self._census(tenant)
+        deleted = await self._storage.purge(tenant)
+        embeddings = 0 if self._embeddings is None else await self._embeddings.forget(tenant)
+        rewritten = await self._storage.rewrite() if request.rewrite else True
+        after = await self._census(tenant)
+        erased = [Erased(what, before[what], after[what]) for what in before]
+        erased.append(Erased("embeddings that were remembered", embeddings))
+        if request.rewrite:
+            note = "" if rewritten else "it is too large to be written anew while others wait"
+            erased.append(Erased("the data file, written anew", 1, int(not rewritten), note))
         return vector_pb2.PurgeVectorsResponse(
-            deleted_count=deleted.count, revision=deleted.revision
+            deleted_count=deleted.count,
+            revision=deleted.revision,
+            erasures=erasure_messages(erased),
         )
+
+    async def _census(self, tenant: str) -> dict[str, int]:
+        """How much a tenant has of each kind."""
+        stats = await self._storage.stats(tenant, None)
+        return {
+            "collections": stats.collection_count,
+            "vectors and documents": stats.record_count,
+            "older versions of them": stats.history_count,
+            "snapshots": len(await self._storage.list_snapshots(tenant, None)),
+        }
 
 
 def _filter(request: Any) -> Filter | None:

@@ -107,6 +107,15 @@ class VectorAdminServicer(vector_admin_pb2_grpc.VectorAdminServiceServicer):
             disk_bytes=done.disk_bytes,
         )
 
+    async def UnloadVectors(
+        self, request: vector_admin_pb2.UnloadVectorsRequest, context: object
+    ) -> vector_admin_pb2.UnloadVectorsResponse:
+        """Let go of what stands in memory of the tenant."""
+        del request, context
+        refuse_restricted("UnloadVectors")
+        unloaded = await self._storage.unload(current_tenant())
+        return vector_admin_pb2.UnloadVectorsResponse(unloaded_count=unloaded)
+
     async def ConfigureVectorTenant(
         self, request: vector_admin_pb2.ConfigureVectorTenantRequest, context: object
     ) -> vector_admin_pb2.ConfigureVectorTenantResponse:
