@@ -24,6 +24,10 @@ class FrameError(Exception):
     """The other end broke the protocol; nothing it says is of use any more."""
 
 
+class FrameTooLong(FrameError):  # noqa: N818 - it is one of the above
+    """A frame is longer, or its tree wider or deeper, than what its reader takes."""
+
+
 class Kind(enum.IntEnum):
     """What a payload is. Below 16: host to worker; from 16: worker to host."""
 
@@ -31,6 +35,15 @@ class Kind(enum.IntEnum):
     """What to run, see `RunOrder`. Sent once."""
     REPLY = 2
     """A status byte (0 done, 1 refused) and a MessagePack tree. Answers one CALL."""
+    TOLD = 3
+    """Eight bytes, a whole number with its sign. Answers one READING."""
+    PIECE = 4
+    """Of an interactive run: 0 and Lua text to run, or 1, `c` or `k` and Lua text to look at."""
+    INTERRUPT = 5
+    """Empty. Of an interactive run: the piece that runs is to end."""
+    RECEIPT = 6
+    """Empty, with a descriptor: where the process of a tool notes what came of it, see
+    `toolbox.receipt`. Before its RUN."""
     READY = 16
     """Empty. The worker is jailed and its VM is built. Sent once, first."""
     OUTPUT = 17
@@ -41,6 +54,15 @@ class Kind(enum.IntEnum):
     """JSON text of what the script returned. Last."""
     FAILURE = 20
     """JSON object of `kind`, `message`, `line`, `traceback`, `reason`. Last."""
+    READING = 21
+    """What is to be told: `t` nanoseconds since 1970, `c` since the run began, or `m` with eight
+    bytes, the size of the heap. Waits for its TOLD."""
+    LOG = 22
+    """JSON object of `level`, `message`, perhaps `module` and `data`: a line of the run's log."""
+    METRICS = 23
+    """JSON object of `counters`, `gauges`, `histograms`. Once at most, before the last word."""
+    ANSWER = 24
+    """JSON object of `kind` and what belongs to it: an interactive run waits for its next PIECE."""
 
 
 def pack(kind: Kind, *parts: bytes) -> bytes:
@@ -52,11 +74,12 @@ def parse_header(header: bytes, limit: int) -> tuple[Kind, int]:
     """Kind and payload length in bytes.
 
     Raises:
-        FrameError: where the kind is unknown or the payload longer than `limit` bytes.
+        FrameTooLong: where the payload is longer than `limit` bytes.
+        FrameError: where the kind is unknown.
     """
     length, number = HEADER.unpack(header)
     if length > limit:
-        raise FrameError(f"a frame of {length} bytes; the limit is {limit}")
+        raise FrameTooLong(f"a frame of {length} bytes; the limit is {limit}")
     try:
         return Kind(number), length
     except ValueError:
@@ -69,7 +92,16 @@ def receive(sock: socket.socket) -> tuple[Kind, bytes]:
     Raises:
         EOFError: where the host has gone.
     """
-    length, number = HEADER.unpack(_receive_exactly(sock, HEADER.size))
+    return receive_rest(sock, _receive_exactly(sock, HEADER.size))
+
+
+def receive_rest(sock: socket.socket, header: bytes) -> tuple[Kind, bytes]:
+    """The frame whose header has been received already.
+
+    Raises:
+        EOFError: where the host has gone.
+    """
+    length, number = HEADER.unpack(header)
     return Kind(number), _receive_exactly(sock, length)
 
 
@@ -195,12 +227,12 @@ def check_tree(data: bytes, *, depth_max: int, nodes_max: int) -> None:
         nodes += 1
         count, is_map, is_text = scan.value()
         if nodes + count > nodes_max:
-            raise FrameError(f"a tree of more than {nodes_max} values")
+            raise FrameTooLong(f"a tree of more than {nodes_max} values")
         if is_key and not is_text:
             raise FrameError("a map key that is not text")
         if count:
             if len(open_values) > depth_max:
-                raise FrameError(f"a tree deeper than {depth_max}")
+                raise FrameTooLong(f"a tree deeper than {depth_max}")
             open_values.append([count, is_map])
     if scan.position != len(data):
         raise FrameError("bytes after the end of a tree")

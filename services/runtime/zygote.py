@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ import services
 from services.common.errors import Reason, ServiceError
 from services.common.limits import FRAME_BYTES_MAX, RUN_CPU_SECONDS, RUN_MEMORY_BYTES
 from services.runtime.frames import HEADER, FrameError, Kind, pack, parse_header
+from services.runtime.worker.zygote import ORPHAN_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,10 @@ START_SECONDS = 10.0
 FRAME_SECONDS = 5.0
 """How long a frame may take from its first byte to its last, in either direction."""
 
+_left: list[subprocess.Popen[bytes]] = []
+"""Zygotes that end by themselves; whoever forgets a process that goes on is warned."""
 _QUEUE_FULL_S = 0.005
+_READ_BYTES = 64 * 1024
 _CONTROL_BYTES_MAX = 4096
 _BOOTSTRAP = (
     "import sys, importlib; sys.path += sys.argv[3:];"
@@ -75,12 +80,17 @@ class Worker:
         ended: asyncio.Future[WorkerExit],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        sock: socket.socket,
     ) -> None:
         self.pid = pid
         self.ended = ended
+        self._sock = sock
         self._pidfd = pidfd
         self._reader = reader
         self._writer = writer
+        self._is_left = False
+        # What was read, and how far it was taken.
+        self._have, self._at = b"", 0
 
     @property
     def alive(self) -> bool:
@@ -94,16 +104,41 @@ class Worker:
             FrameError: where it breaks the protocol or takes too long over one frame.
             EOFError: where it has gone.
         """
-        first = await self._reader.read(1)
-        if not first:
-            raise EOFError
         try:
-            async with asyncio.timeout(FRAME_SECONDS):
-                rest = await self._reader.readexactly(HEADER.size - 1)
-                kind, length = parse_header(first + rest, FRAME_BYTES_MAX)
-                return kind, await self._reader.readexactly(length)
+            if not self._have:
+                await self._read_on()
+            frame = self._whole_frame()
+            if frame is None:
+                async with asyncio.timeout(FRAME_SECONDS):
+                    while (frame := self._whole_frame()) is None:
+                        await self._read_on()
         except TimeoutError:
             raise FrameError("a frame that did not end") from None
+        except ConnectionError:  # it ended before it had read all that was sent to it
+            raise EOFError from None
+        return frame
+
+    async def _read_on(self) -> None:
+        data = await self._reader.read(_READ_BYTES)
+        if not data:
+            raise EOFError
+        self._have = self._have[self._at :] + data
+        self._at = 0
+
+    def _whole_frame(self) -> tuple[Kind, bytes] | None:
+        """The first frame of what was read, where all of it is there."""
+        begin = self._at + HEADER.size
+        if begin > len(self._have):
+            return None
+        kind, length = parse_header(self._have[self._at : begin], FRAME_BYTES_MAX)
+        end = begin + length
+        if end > len(self._have):
+            return None
+        payload = self._have[begin:end]
+        self._at = end
+        if end == len(self._have):
+            self._have, self._at = b"", 0
+        return kind, payload
 
     async def receive_ready(self) -> None:
         """Wait for the worker's first frame.
@@ -124,6 +159,9 @@ class Worker:
             EOFError: where it has gone.
         """
         self._writer.write(pack(kind, *parts))
+        transport = self._writer.transport
+        if not transport.get_write_buffer_size() and not transport.is_closing():
+            return  # the kernel has it
         try:
             async with asyncio.timeout(FRAME_SECONDS):
                 await self._writer.drain()
@@ -132,11 +170,42 @@ class Worker:
         except ConnectionError:
             raise EOFError from None
 
+    async def send_with_descriptor(self, kind: Kind, payload: bytes, descriptor: int) -> None:
+        """Write one short frame that brings a descriptor; the worker is waiting for it.
+
+        Raises:
+            EOFError: where it has gone, or does not read.
+        """
+        await self._writer.drain()
+        try:
+            # It has asked and waits, so its buffer is empty: a short frame goes out whole or not.
+            socket.send_fds(self._sock, [pack(kind, payload)], [descriptor])
+        except OSError:
+            raise EOFError from None
+
     def kill(self) -> None:
         """End it now. Safe at any moment: the descriptor can mean no other process."""
-        if self._pidfd >= 0:
+        if self._pidfd >= 0 and not self._is_left:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def leave(self) -> None:
+        """From now on it goes on by itself, for as long as any may without its host."""
+        self._is_left = True
+        asyncio.get_running_loop().call_later(ORPHAN_SECONDS, self._end_left)
+        if not self.ended.done():
+            self.ended.set_result(_UNKNOWN_EXIT)
+
+    def _end_left(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        os.close(self._pidfd)
+        self._pidfd = -1
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it goes on by itself."""
+        return self._is_left
 
     async def wait(self) -> WorkerExit:
         """How it ended, once it has."""
@@ -157,7 +226,7 @@ class Worker:
         self.kill()
         self._writer.transport.abort()
         await self.wait()
-        if self._pidfd >= 0:
+        if self._pidfd >= 0 and not self._is_left:
             os.close(self._pidfd)
             self._pidfd = -1
 
@@ -169,8 +238,10 @@ _Started = tuple[int, int, asyncio.Future[WorkerExit]]
 class Zygote:
     """The host's end of the control socket."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        # Not asyncio's: that kills whatever it has started when it ends itself.
         self.process = process
+        self._leaves_some = False
         self.lost = asyncio.Event()
         self.layers: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
         self.workers: dict[int, Worker] = {}
@@ -189,18 +260,9 @@ class Zygote:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
-        bare = (sys.executable, "-I", "-S", "-c", _BOOTSTRAP)
         try:
             with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *(*bare, module, str(theirs.fileno()), *_paths()),
-                    env={},
-                    cwd="/",
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                )
+                process = _start(module, theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -216,8 +278,8 @@ class Zygote:
             raise
         return zygote
 
-    async def spawn(self, limits: WorkerLimits) -> Worker:
-        """Fork a worker and wait until it is ready.
+    async def spawn(self, limits: WorkerLimits, *, patient: bool = False) -> Worker:
+        """Fork a worker and wait until it is ready; `patient`: it has what others leave.
 
         Raises:
             EOFError: where the zygote or the worker dies meanwhile.
@@ -228,12 +290,12 @@ class Zygote:
             # A frame counts as sent when the kernel has it, so its deadline means something.
             writer.transport.set_write_buffer_limits(0)
             try:
-                pid, pidfd, ended = await self._fork(theirs, limits)
+                pid, pidfd, ended = await self._fork(theirs, limits, patient=patient)
             except BaseException:
                 writer.transport.abort()
                 raise
         # Nothing waits between here and there: a descriptor always has an owner.
-        worker = Worker(pid=pid, pidfd=pidfd, ended=ended, reader=reader, writer=writer)
+        worker = Worker(pid=pid, pidfd=pidfd, ended=ended, reader=reader, writer=writer, sock=ours)
         self._adopt(worker)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -248,13 +310,19 @@ class Zygote:
             worker.zygote_lost()
         else:
             self.workers[worker.pid] = worker
-            worker.ended.add_done_callback(lambda _: self.workers.pop(worker.pid, None))
+            worker.ended.add_done_callback(lambda _: self._ended_one(worker))
 
-    async def _fork(self, theirs: socket.socket, limits: WorkerLimits) -> _Started:
+    def _ended_one(self, worker: Worker) -> None:
+        self.workers.pop(worker.pid, None)
+        self._leaves_some = self._leaves_some or worker.is_left
+
+    async def _fork(
+        self, theirs: socket.socket, limits: WorkerLimits, *, patient: bool
+    ) -> _Started:
         if self.lost.is_set():
             raise EOFError
         number = next(self._ids)
-        order = {"id": number, **asdict(limits)}
+        order = {"id": number, "patient": patient, **asdict(limits)}
         started: asyncio.Future[_Started] = asyncio.get_running_loop().create_future()
         self._started[number] = started
         try:
@@ -335,11 +403,28 @@ class Zygote:
             worker.zygote_lost()
 
     async def close(self) -> None:
-        """End it."""
+        """End it; where workers were left to go on, it ends by itself after them."""
         self._lose()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        await self.process.wait()
+        if self._leaves_some:
+            if self.process.poll() is None:
+                _left.append(self.process)
+            return
+        self.process.kill()
+        await asyncio.to_thread(self.process.wait)
+
+
+def _start(module: str, control_fd: int) -> subprocess.Popen[bytes]:
+    bare = (sys.executable, "-I", "-S", "-c", _BOOTSTRAP)
+    return subprocess.Popen(  # noqa: S603 - our own
+        (*bare, module, str(control_fd), *_paths()),
+        env={},
+        cwd="/",
+        pass_fds=(control_fd,),
+        # Ctrl-C is not for it. Of our session, where its workers' priority counts.
+        process_group=0,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def _paths() -> list[str]:

@@ -10,7 +10,7 @@ from services.runtime.worker import vm, zygote
 
 def main(control_fd: int) -> None:
     """Serve the host on the control socket until it goes away."""
-    zygote.serve(socket.socket(fileno=control_fd), vm.run_one)
+    zygote.serve(socket.socket(fileno=control_fd), vm.Machine().run)
 
 
 if __name__ == "__main__":

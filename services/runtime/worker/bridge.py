@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import Any
+from typing import Any, NoReturn
 
-from services.runtime.frames import Kind, pack, receive
+from services.runtime.frames import HEADER, Kind, pack, receive
 
 DONE = 0
 """For `c`: with the reply's tree."""
@@ -26,22 +26,37 @@ _SLACK = 64 * 1024
 _OUTPUT_BYTES = 64 * 1024
 """Longer output is sent in pieces, so that none nears the frame limit."""
 
-OUT_OF_MEMORY = json.dumps({"kind": "memory", "message": "not enough memory"}).encode()
+_TELLING = {b"l": Kind.LOG, b"m": Kind.METRICS}
+"""Operations that need no answer."""
+_ASKING = {b"c": Kind.CALL, b"t": Kind.READING, b"n": Kind.ANSWER}
+"""Operations that wait for one."""
+
+_OUT_OF_MEMORY = pack(
+    Kind.FAILURE, json.dumps({"kind": "memory", "message": "not enough memory"}).encode()
+)
+"""Made beforehand: when it is needed there may be no memory to make it."""
 
 
 class Bridge:
     """The callback of one run.
 
-    Operations: `o` prints, `c` calls the host, `a` asks for the last reply again, `r` ends the run
-    with its JSON result, `f` ends it with a JSON failure.
+    Operations: `o` prints, `l` writes a line of the log, `m` tells what was measured, `c` calls the
+    host, `a` asks for the last reply again, `t` reads time or memory as the host tells it (an
+    integer needs no room in the heap), `n` answers a piece and waits for the next, `i` asks whether
+    the piece is to end, `r` ends the run with its JSON result, `f` ends it with a JSON failure.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self) -> None:
+        self._sock: Any = None
         self._lua: Any = None
         self._limit = 0
         self._ceiling = 0
         self._reply = b""
+        self._interrupted = False
+
+    def open(self, sock: socket.socket) -> None:
+        """From now on talk to the host of this run."""
+        self._sock = sock
 
     def limit(self, lua: Any, *, memory_bytes: int, frame_bytes: int) -> None:
         """Cap the heap from now on; replies may lift the cap by one frame at most."""
@@ -54,6 +69,8 @@ class Bridge:
         """Serve one operation; never raises."""
         try:
             return self._do(operation, data)
+        except MemoryError:
+            self.out_of_memory()
         except BaseException:  # noqa: BLE001 - an exception object must never reach the script
             os._exit(1)
 
@@ -61,14 +78,42 @@ class Bridge:
         self._lua.set_max_memory(self._limit)
         if operation == b"o":
             return self._print(data)
-        if operation == b"c":
-            self._sock.sendall(pack(Kind.CALL, data))
-            _, self._reply = receive(self._sock)
-            return self._give()
-        if operation == b"a":
-            return self._give()
-        self.end(Kind.RESULT if operation == b"r" else Kind.FAILURE, data)
-        return DONE
+        if operation in _TELLING:
+            self._sock.sendall(pack(_TELLING[operation], data))
+            return DONE
+        if operation in (b"r", b"f"):
+            self.end(Kind.RESULT if operation == b"r" else Kind.FAILURE, data)
+        if operation == b"i":
+            return int(self._look())
+        if operation in _ASKING:
+            self._sock.sendall(pack(_ASKING[operation], data))
+            self._reply = self._receive()
+        if operation == b"t":
+            return int.from_bytes(self._reply, "little", signed=True)
+        if operation == b"n":
+            self._interrupted = False  # it was meant for the piece before
+        return self._give()
+
+    def _receive(self) -> bytes:
+        """The payload of the host's next frame; an interrupt on the way is remembered."""
+        while True:
+            kind, payload = receive(self._sock)
+            if kind is not Kind.INTERRUPT:
+                return payload
+            self._interrupted = True
+
+    def _look(self) -> bool:
+        """Whether the host wants the piece that runs to end; does not wait."""
+        try:
+            head = self._sock.recv(HEADER.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return self._interrupted
+        if not head:
+            raise EOFError
+        if len(head) == HEADER.size:
+            receive(self._sock)  # while a piece computes nothing else is sent
+            self._interrupted = True
+        return self._interrupted
 
     def _print(self, data: bytes) -> int:
         for start in range(0, len(data), _OUTPUT_BYTES):
@@ -83,7 +128,12 @@ class Bridge:
         self._lua.set_max_memory(max(self._limit, need))
         return self._reply[0], self._reply[1:]
 
-    def end(self, kind: Kind, data: bytes) -> None:
+    def out_of_memory(self) -> NoReturn:
+        """Say so and leave; takes no memory."""
+        self._sock.sendall(_OUT_OF_MEMORY)
+        os._exit(0)
+
+    def end(self, kind: Kind, data: bytes) -> NoReturn:
         """Say the last word and leave without running anything else."""
         self._sock.sendall(pack(kind, data))
         os._exit(0)

@@ -11,6 +11,7 @@ local concat, min = table.concat, math.min
 local SERVICE = "llmspell.v1.ArtifactService/"
 -- Bytes of one range, entries of one page, and what a store's name, tags and metadata may take.
 local RANGE_BYTES, PAGE_SIZE, HEADER_BYTES = 1024 * 1024, 100, 64 * 1024
+local FILE_RANGE_BYTES = 1900000
 
 local Artifact = {}
 kit.env.Artifact = Artifact
@@ -101,7 +102,7 @@ local function read_metadata(metadata)
   if metadata == nil then return {custom = {}} end
   options.table(metadata, "metadata")
   local set, custom = {}, {}
-  for name, value in next, metadata do
+  for name, value in kit.pairs(metadata) do
     if type(name) ~= "string" then
       kit.invalid("metadata", "must have names only, not the key " .. kit.tostring(name))
     end
@@ -120,21 +121,19 @@ local function text_of(value, name)
   return options.text(value, name)
 end
 
-local function check_content(content)
+local function check_size(size, field)
   local most = kit.limits.bytes - HEADER_BYTES
-  if #text_of(content, "content") > most then
+  if size > most then
     kit.refuse(
-      "LIMIT_EXCEEDED", "content",
-      "content is " .. #content .. " bytes; the limit of a script is " .. most .. " bytes.",
-      {field = "content", got = kit.tostring(#content), limit = kit.tostring(most)}
+      "LIMIT_EXCEEDED", field,
+      field .. " is " .. size .. " bytes; the limit of a script is " .. most .. " bytes.",
+      {field = field, got = kit.tostring(size), limit = kit.tostring(most)}
     )
   end
 end
 
--- Artifact.store(session, type, name, content, {description, mime_type, tags, custom, …}?) → id.
-Artifact.store = kit.either_way(Artifact, function(session, artifact_type, name, content, metadata)
+local function put(session, artifact_type, name, content, metadata)
   local scope, tenant = scope_of(session)
-  check_content(content)
   local set = read_metadata(metadata)
   local answer = call(SERVICE .. "PutArtifact", {
     content = content,
@@ -146,17 +145,64 @@ Artifact.store = kit.either_way(Artifact, function(session, artifact_type, name,
     },
   }, tenant)
   return id_of(answer.artifact)
+end
+
+--| `Artifact.store(session, type, name, content, metadata)`
+--- Adds a version of the name; its id, `{content_hash, session_id, sequence}`. The type is
+--- `agent_output`, `tool_result`, `user_input`, `system_generated` or any other word. Known in
+--- `metadata`: `description`, `mime_type`, `tags`, `parent_artifact` (an id or a digest),
+--- `keep_versions`, `custom`; any other name joins `custom`. Content of a script is at most 2 027
+--- 520 bytes.
+-- Artifact.store(session, type, name, content, {description, mime_type, tags, custom, …}?) → id.
+Artifact.store = kit.either_way(Artifact, function(session, artifact_type, name, content, metadata)
+  check_size(#text_of(content, "content"), "content")
+  return put(session, artifact_type, name, content, metadata)
 end)
 
--- A worker can open no file, and a folder for the files of a tenant's tools is not there yet.
-Artifact.store_file = kit.either_way(Artifact, function()
-  kit.not_offered("Artifact.store_file: scripts have no files yet; use Artifact.store.")
+-- A range of a file of the tenant's, and how large the file is.
+local function range_of(path, at)
+  local answer = call("llmspell.v1.ToolService/ExecuteTool", {
+    name = "file-operations", session_id = kit.session_id,
+    arguments = {operation = "read", path = path, offset = at, length = FILE_RANGE_BYTES},
+  })
+  return answer.result.input, answer.result.file_size
+end
+
+--| `Artifact.store_file(session, path, type, {name, description, mime_type, tags, custom, …}?)`
+--- Stores a file that `file-operations` reads; named as the path ends, where no name is given. →
+--- id
+-- Artifact.store_file(session, path, type, {name, description, …}?) → id. The file is one of those
+-- that `file-operations` reads, and it is read as that tool reads; its name is what the path ends in.
+Artifact.store_file = kit.either_way(Artifact, function(session, path, artifact_type, metadata)
+  text_of(path, "path")
+  text_of(artifact_type, "type")
+  scope_of(session)
+  local named = metadata
+  if type(metadata) == "table" and rawget(metadata, "name") ~= nil then
+    named = {}
+    for key, value in kit.pairs(metadata) do if key ~= "name" then named[key] = value end end
+  end
+  read_metadata(named)
+  local content, size = range_of(path, 0)
+  check_size(size, "path")
+  while #content < size do
+    local piece, now = range_of(path, #content)
+    if piece == "" or now ~= size then
+      kit.invalid("path", "must not change while it is read")
+    end
+    content = content .. piece
+  end
+  local name = named ~= metadata and metadata.name or match(path, "([^/]+)/*$")
+  return put(session, artifact_type, name, content, named)
 end)
 
 -- reading --------------------------------------------------------------------------------------
 
 local RANGE = {offset = options.count(0), length = options.count(0)}
 
+--| `Artifact.get(session, id, options)`
+--- `{metadata, content}`; options `offset` and `length` for a part. An id may also be `{name}`,
+--- the newest, or `{name, version}`.
 -- Artifact.get(session, id, {offset, length}?) → {metadata, content}. Every range is of the very
 -- bytes that the first was of, whatever is stored under the name meanwhile.
 Artifact.get = kit.either_way(Artifact, function(session, id, range)
@@ -202,6 +248,8 @@ local function collect(args, tenant, limit)
   return kit.list(found)
 end
 
+--| `Artifact.list(session)`
+--- What is known of all, in the order of storing.
 -- Artifact.list(session) → what is known of all, in the order of storing.
 Artifact.list = kit.either_way(Artifact, function(session)
   local scope, tenant = scope_of(session)
@@ -216,6 +264,9 @@ local QUERY = {
   newest_first = options.flag,
 }
 
+--| `Artifact.query{session_id, type, name_pattern, tags, created_after, created_before, min_size,
+--| max_size, newest_only, newest_first, limit}`
+--- Of those for which all of it holds. In a pattern `*` is any characters, `?` one.
 -- Artifact.query{session_id, type, name_pattern, tags, created_after, created_before, min_size,
 -- max_size, newest_only, newest_first, limit} → what is known of those for which all of it holds.
 Artifact.query = kit.either_way(Artifact, function(given)
@@ -230,6 +281,8 @@ Artifact.query = kit.either_way(Artifact, function(given)
   }, tenant, wanted.limit)
 end)
 
+--| `Artifact.delete(session, id)`
+--- Removes one version; whether it was there.
 -- Artifact.delete(session, id) → whether it was there.
 Artifact.delete = kit.either_way(Artifact, function(session, id)
   local choice, tenant = choice_of(session, id)

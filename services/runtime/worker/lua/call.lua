@@ -20,8 +20,13 @@ function kit.is_failure(value)
   return type(value) == "table" and raw_metatable(value) == Failure
 end
 
+-- A failure that is not raised yet.
+function kit.failure(fields)
+  return setmetatable(fields, Failure)
+end
+
 local function raise(failure)
-  error(setmetatable(failure, Failure), 0)
+  error(kit.failure(failure), 0)
 end
 
 -- Raises the error of a wrong argument; `field` is what the script calls it.
@@ -41,6 +46,14 @@ end
 -- Raises the error of what is known and not there yet.
 function kit.not_offered(message)
   raise({code = "UNIMPLEMENTED", reason = "NOT_IMPLEMENTED", message = message, metadata = {}})
+end
+
+-- Raises the error of what a script may not do.
+function kit.denied(message, metadata)
+  raise({
+    code = "PERMISSION_DENIED", reason = "PERMISSION_DENIED", message = message,
+    metadata = metadata or {},
+  })
 end
 
 -- Refuses a value for what json.encode or codec.encode said of it.

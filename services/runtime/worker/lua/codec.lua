@@ -5,7 +5,8 @@
 
 local kit = ...
 
-local tree = kit.tree
+local rawequal = rawequal
+local tree, null = kit.tree, kit.null
 local error, rawget, type = error, rawget, type
 local byte, char, sub = string.byte, string.char, string.sub
 local spack, sunpack = string.pack, string.unpack
@@ -66,7 +67,7 @@ end
 function write(walk, out, value)
   local kind = type(value)
   walk:count()
-  if kind == "nil" then
+  if kind == "nil" or rawequal(value, null) then
     out[#out + 1] = "\xC0"
   elseif kind == "boolean" then
     out[#out + 1] = value and "\xC3" or "\xC2"

@@ -50,10 +50,14 @@ local function event_of(event)
     target_language = "Lua", serialization_version = "1.0",
     metadata = {
       correlation_id = event.correlation_id, source = event.source, ttl = ttl, tags = kit.list({}),
+      priority = "normal",
     },
   }
 end
 
+--| `Event.publish(type, data, options)`
+--- `true` once it is on disk; also `Event.emit`. Options: `correlation_id`, `source`,
+--- `ttl_seconds`, `language`.
 -- Event.publish(type, data, {correlation_id, source, ttl_seconds, language}?) → true. It is on disk.
 Event.publish = kit.either_way(Event, function(event_type, data, given)
   local set = options.read(given, PUBLISHING)
@@ -66,6 +70,12 @@ Event.publish = kit.either_way(Event, function(event_type, data, given)
   return true
 end)
 
+-- Under its name of old.
+Event.emit = Event.publish
+
+--| `Event.subscribe(pattern, options)`
+--- An id. From now on, or with `options.after` after a sequence. `*` stands for any text in any
+--- position.
 -- Event.subscribe(pattern, {language, after}?) → id. From now on, or after a sequence.
 Event.subscribe = kit.either_way(Event, function(pattern, given)
   local set = options.read(given, SUBSCRIBING)
@@ -80,6 +90,9 @@ Event.subscribe = kit.either_way(Event, function(pattern, given)
   return id
 end)
 
+--| `Event.receive(id, timeout_ms)`
+--- The next event, waited for 5000 ms where nothing is said, or `nil`. An id that is not known
+--- raises.
 -- Event.receive(id, timeout_ms = 5000) → the next event, or nil when the time is over.
 Event.receive = kit.either_way(Event, function(id, timeout_ms)
   local subscription = find(id)
@@ -98,6 +111,8 @@ Event.receive = kit.either_way(Event, function(id, timeout_ms)
   return event and event_of(event)
 end)
 
+--| `Event.unsubscribe(id)`
+--- Whether there was one.
 -- Event.unsubscribe(id) → whether there was one.
 Event.unsubscribe = kit.either_way(Event, function(id)
   local known = subscriptions[text_of(id, "subscription_id")] ~= nil
@@ -105,6 +120,8 @@ Event.unsubscribe = kit.either_way(Event, function(id)
   return known
 end)
 
+--| `Event.list_subscriptions()`
+--- This run's: `id`, `pattern`, `language`.
 -- Event.list_subscriptions() → this run's: {id, pattern, language}, the oldest first.
 Event.list_subscriptions = kit.either_way(Event, function()
   local found = {}
@@ -117,6 +134,8 @@ Event.list_subscriptions = kit.either_way(Event, function()
   return kit.list(found)
 end)
 
+--| `Event.get_stats()`
+--- `event_bus_stats` of the tenant's published events, `bridge_stats` of this run's subscriptions.
 -- Event.get_stats() → counts of the tenant's published events and of this run's subscriptions.
 Event.get_stats = kit.either_way(Event, function()
   local stats = call(STATS, {})

@@ -26,7 +26,7 @@ end
 
 local function sorted_keys(value, path)
   local keys = {}
-  for key in next, value do
+  for key in kit.pairs(value) do
     if type(key) ~= "string" then malformed(path, "must have text keys only") end
     keys[#keys + 1] = key
   end
@@ -202,7 +202,7 @@ end
 -- Numbers are a range; texts are moments, as Qdrant has them.
 local function range_of(key, range, path)
   only(range, path, "gt", "gte", "lt", "lte")
-  local kind = type(select(2, next(range)))
+  local kind = type(range.gt or range.gte or range.lt or range.lte)
   for _, bound in next, range do
     if type(bound) ~= kind then malformed(path, "must not mix numbers and text") end
   end

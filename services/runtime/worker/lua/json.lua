@@ -1,15 +1,17 @@
 -- `JSON`: text (RFC 8259) to Lua values and back. Parsing is strict and says where it stopped.
--- null is nil; NaN and infinity become null when written, as in JavaScript, except where `finite`
--- is asked for; keys are written in order, so equal values give equal text.
+-- null is nil, and JSON.null where that is asked for; NaN and infinity become null when written, as in
+-- JavaScript, except where `finite` is asked for; keys are written in order, so equal values give
+-- equal text.
 
 local kit = ...
 
-local tree = kit.tree
+local rawequal = rawequal
+local tree, null = kit.tree, kit.null
 local concat, error, huge, rawget = table.concat, error, math.huge, rawget
 local setmetatable, tonumber, type = setmetatable, tonumber, type
 local math_type, utf8_char, utf8_len = math.type, utf8.char, utf8.len
 local byte, find, format, gsub = string.byte, string.find, string.format, string.gsub
-local match, sub = string.match, string.sub
+local match, rep, sub = string.match, string.rep, string.sub
 
 local json = {}
 kit.json = json
@@ -28,6 +30,8 @@ end
 local function quote(text)
   return '"' .. gsub(text, '[%c"\\]', escape) .. '"'
 end
+
+json.quote = quote
 
 local function float(value)
   -- The fewest digits that read back as the same number; 17 always do.
@@ -77,7 +81,7 @@ end
 function write(walk, out, value, finite)
   local kind = type(value)
   walk:count()
-  if kind == "nil" then
+  if kind == "nil" or rawequal(value, null) then
     out[#out + 1] = "null"
   elseif kind == "boolean" then
     out[#out + 1] = value and "true" or "false"
@@ -206,6 +210,7 @@ function Reader:number()
   return value
 end
 
+-- `null` is what stands for null in a list or a map: nil unless the caller has another.
 function Reader:list(depth)
   local result, count = {}, 0
   self.position = self.position + 1
@@ -216,7 +221,9 @@ function Reader:list(depth)
   end
   while true do
     count = count + 1
-    result[count] = self:value(depth)
+    local value = self:value(depth)
+    if value == nil then value = self.null end
+    result[count] = value
     self:skip()
     local letter = sub(self.text, self.position, self.position)
     if letter ~= "," and letter ~= "]" then self:expected("',' or ']'") end
@@ -240,7 +247,9 @@ function Reader:map(depth)
     self:skip()
     if sub(self.text, self.position, self.position) ~= ":" then self:expected("':'") end
     self.position = self.position + 1
-    result[key] = self:value(depth)
+    local value = self:value(depth)
+    if value == nil then value = self.null end
+    result[key] = value
     self:skip()
     local letter = sub(self.text, self.position, self.position)
     if letter ~= "," and letter ~= "}" then self:expected("',' or '}'") end
@@ -267,37 +276,55 @@ function Reader:value(depth)
   return LITERALS[word]
 end
 
-local function parse(text)
-  local reader = setmetatable({text = text, position = 1, nodes = 0}, Reader)
+local function parse(text, null_value)
+  local reader = setmetatable({text = text, position = 1, nodes = 0, null = null_value}, Reader)
   local value = reader:value(0)
   reader:skip()
   if reader.position <= #text then reader:expected("the end") end
+  if value == nil then return null_value end
   return value
 end
 
 -- true and the value, or false and why not.
-function json.decode(text)
-  return tree.guard(parse, text)
+function json.decode(text, null_value)
+  return tree.guard(parse, text, null_value)
 end
 
--- The script's table ---------------------------------------------------------------------------
+-- Setting out ----------------------------------------------------------------------------------
 
-local JSON = {}
-kit.env.JSON = JSON
-
-JSON.parse = kit.either_way(JSON, function(text)
-  if type(text) ~= "string" then
-    error("JSON.parse: the text must be a string, not a " .. type(text), 2)
+-- JSON text again, a line for each entry. The text is well formed.
+function json.pretty(text, indent)
+  local out, at, level = {}, 1, 0
+  local step = type(indent) == "string" and indent or rep(" ", indent)
+  while true do
+    local from, _, sign = find(text, '([%[%]{},:"])', at)
+    if not from then
+      out[#out + 1] = sub(text, at)
+      return concat(out)
+    end
+    out[#out + 1] = sub(text, at, from - 1)
+    at = from + 1
+    if sign == '"' then
+      local stop = from
+      repeat
+        stop = find(text, '["\\\\]', stop + 1)
+        local escaped = byte(text, stop) == 92
+        if escaped then stop = stop + 1 end
+      until not escaped
+      out[#out + 1] = sub(text, from, stop)
+      at = stop + 1
+    elseif sign == ":" then
+      out[#out + 1] = ": "
+    elseif sign == "," then
+      out[#out + 1] = ",\n" .. rep(step, level)
+    elseif sign == "]" or sign == "}" then
+      level = level - 1
+      out[#out + 1] = "\n" .. rep(step, level) .. sign
+    elseif find(text, "^[%]}]", at) then
+      out[#out + 1], at = sub(text, from, at), at + 1
+    else
+      level = level + 1
+      out[#out + 1] = sign .. "\n" .. rep(step, level)
+    end
   end
-  local ok, value = json.decode(text)
-  if not ok then error("JSON.parse: " .. value, 2) end
-  return value
-end)
-
-JSON.stringify = kit.either_way(JSON, function(value)
-  local ok, text = json.encode(value, "value")
-  if not ok then error("JSON.stringify: " .. text, 2) end
-  return text
-end)
-
-JSON.encode, JSON.decode = JSON.stringify, JSON.parse
+end

@@ -102,7 +102,7 @@ function options.span(value, name)
   if from == nil then from = value[1] end
   if to == nil then to = value[2] end
   if from == nil and to == nil then kit.invalid(name, "must have from, to or both") end
-  for key in next, value do
+  for key in kit.pairs(value) do
     if key ~= "from" and key ~= "to" and key ~= 1 and key ~= 2 then
       kit.invalid(name .. "." .. kit.tostring(key), "is not known; a span has from and to")
     end
@@ -152,7 +152,7 @@ function options.read(value, known, field, strict, positional)
   if value == nil then return {} end
   if type(value) ~= "table" then kit.invalid(field, "must be a table, not a " .. type(value)) end
   local checked = {}
-  for name, given in next, value do
+  for name, given in kit.pairs(value) do
     local check = known[name]
     local place = field == "options" and name or field .. "." .. kit.tostring(name)
     if check then

@@ -7,14 +7,32 @@ local kit = ...
 local native_load, native_setmetatable, native_getmetatable = load, setmetatable, getmetatable
 local error, next, pairs, pcall, select, type = error, next, pairs, pcall, select, type
 local rawget, rawlen, rawset, native_tostring = rawget, rawlen, rawset, tostring
+local rawequal = rawequal
 local concat, pack, unpack = table.concat, table.pack, table.unpack
 local find, match, sub, native_format = string.find, string.match, string.sub, string.format
 local floor, tointeger, native_randomseed = math.floor, math.tointeger, math.randomseed
-local native_collect, os_clock, os_date = collectgarbage, os.clock, os.date
-local os_difftime, os_time = os.difftime, os.time
-local raw_metatable, host = debug.getmetatable, kit.host
+local native_collect, os_date, os_difftime, os_time = collectgarbage, os.date, os.difftime, os.time
+local spack = string.pack
+local raw_metatable, bridge = debug.getmetatable, kit.host
 
 local LOAD_BYTES_MAX = 256 * 1024
+
+local NO_MEMORY = "not enough memory"
+
+-- Python has failed before the callback began where this raises, for want of memory; what is raised
+-- is then an object of its, which must stay here.
+local function host(operation, data)
+  local ok, status, reply = pcall(bridge, operation, data)
+  if not ok then error(NO_MEMORY, 0) end
+  return status, reply
+end
+kit.host = host
+
+-- An error of what was called, as one of the caller. Running out of memory has no place.
+local function blame(message)
+  if message == NO_MEMORY then error(message, 0) end
+  error(message, 3)
+end
 
 local function copy(source, names)
   local result = {}
@@ -23,7 +41,7 @@ local function copy(source, names)
 end
 
 local env = copy(_G, [[
-  assert error ipairs next pairs pcall rawequal rawget rawlen rawset select tonumber type xpcall
+  assert error ipairs pcall rawequal rawget rawlen rawset select tonumber type xpcall
   _VERSION
 ]])
 env._G = env
@@ -76,7 +94,7 @@ local function format(text, ...)
     end
   end
   local ok, result = pcall(native_format, text, unpack(values, 1, values.n))
-  if not ok then error(result, 2) end
+  if not ok then blame(result) end
   return result
 end
 
@@ -84,7 +102,7 @@ env.string = copy(string, [[
   byte char find gmatch gsub len lower match pack packsize rep reverse sub unpack upper
 ]])
 env.string.format = format
-env.table = copy(table, "concat insert move pack remove sort unpack")
+env.table = copy(table, "concat insert move pack remove unpack")
 env.utf8 = copy(utf8, "char charpattern codepoint codes len offset")
 
 -- Numbers and time -----------------------------------------------------------------------------
@@ -93,21 +111,34 @@ env.math = copy(math, [[
   abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger modf pi
   rad random sin sqrt tan tointeger type ult
 ]])
-native_randomseed(kit.seeds[1], kit.seeds[2])
-kit.seeds = nil
+kit.seed = native_randomseed
 -- Without arguments Lua would seed from an address and return it; here the start is random already.
 function env.math.randomseed(...)
   if select("#", ...) > 0 then native_randomseed(...) end
 end
 
--- All of time that a script can observe passes through this table and through math above, so that
--- a recorded run can be given the same answers again. The time zone is UTC. There is no
--- environment, so getenv finds nothing.
+-- Whatever a script can learn of time and of memory is asked of the host, so that a run that is made
+-- again learns the same: `t` nanoseconds since 1970, `c` nanoseconds since the run began, `m` with a
+-- number gives that number, or the one that was told when the run was first made.
+local function reading(kind) return (host("t", kind)) end
+
+-- For the other parts. Seconds since 1970; seconds since the run began; bytes of the heap.
+function kit.now() return reading("t") / 1e9 end
+function kit.elapsed() return reading("c") / 1e9 end
+function kit.memory_bytes() return reading("m" .. spack("<i8", native_collect("count") * 1024 // 1)) end
+
+-- The time zone is UTC. There is no environment, so getenv finds nothing.
 env.os = {
-  clock = function() return os_clock() end,
-  date = function(...) return os_date(...) end,
+  clock = kit.elapsed,
+  date = function(format, time, ...)
+    if time == nil then time = reading("t") // 1000000000 end
+    return os_date(format == nil and "%c" or format, time, ...)
+  end,
   difftime = function(...) return os_difftime(...) end,
-  time = function(...) return os_time(...) end,
+  time = function(table, ...)
+    if table == nil then return reading("t") // 1000000000 end
+    return os_time(table, ...)
+  end,
   getenv = function() return nil end,
 }
 
@@ -115,7 +146,7 @@ function env.collectgarbage(option)
   if option ~= "count" then
     error("collectgarbage: only 'count' is offered; memory is collected by itself", 2)
   end
-  return native_collect("count")
+  return kit.memory_bytes() / 1024
 end
 
 -- Code and metatables --------------------------------------------------------------------------
@@ -162,9 +193,12 @@ function env.setmetatable(value, meta)
     error("setmetatable: __gc is not offered", 2)
   end
   local ok, message = pcall(native_setmetatable, value, meta)
-  if not ok then error(message, 2) end
+  if not ok then blame(message) end
   return value
 end
+
+-- As scripts have them, whatever they put in their place.
+kit.getmetatable, kit.setmetatable = env.getmetatable, env.setmetatable
 
 -- Every value that crosses to the host is bytes, so native coroutines are safe.
 env.coroutine = copy(coroutine, "close create isyieldable resume running status wrap yield")
@@ -211,7 +245,7 @@ end
 -- A function that may be called with a dot or with a colon.
 function kit.either_way(owner, fn)
   return function(...)
-    if (...) == owner and select("#", ...) > 0 then return fn(select(2, ...)) end
+    if rawequal((...), owner) and select("#", ...) > 0 then return fn(select(2, ...)) end
     return fn(...)
   end
 end

@@ -165,20 +165,13 @@ local function exactness_of(exact)
   return exact and "EXACT" or "APPROXIMATE"
 end
 
--- RAG.search(query, {k | top_k | limit, scope, scope_id, tenant_id, collection, threshold,
--- filters | filter | metadata_filter, provider, mode, fusion, weights = {vector, keyword},
--- mmr | diversity, event_time = {from, to}, ingest_time = {from, to}, as_of, min_recall, exact}),
--- or RAG.search{query = …, …}.
-RAG.search = kit.either_way(RAG, function(query, given)
-  local table_form = type(query) == "table" and given == nil
-  if table_form then query, given = query.query, query end
-  if query == nil then kit.required("query") end
-  options.text(query, "query")
+-- The request of a search and the tenant to act for, of what a script gave.
+local function search_request(query, given)
   given = rag.with_defaults(read(given, SEARCH), SEARCH)
   local scope, tenant = rag.place(given)
   local mode, fusion = blend_of(given)
   local diversity = first(given, "mmr", "diversity")
-  return results_of(call(RETRIEVE, {
+  return {
     scope = scope,
     collection_id = given.collection,
     text = query,
@@ -194,7 +187,27 @@ RAG.search = kit.either_way(RAG, function(query, given)
     score_threshold = given.threshold,
     exactness = exactness_of(given.exact),
     min_recall = given.min_recall,
-  }, tenant))
+  }, tenant
+end
+rag.search_request = search_request
+
+--| `RAG.search(query, options)`
+--- The best passages for a text. Options: `k` (or `top_k`, `limit`; default 10), `scope`,
+--- `scope_id`, `tenant_id`, `collection` (default `documents`), `threshold`, `filters` (or
+--- `filter`, `metadata_filter`), `mode` (`dense`, `lexical`, `hybrid`), `fusion` (`rrf`,
+--- `weighted`, or `{method, k}`), `weights = {vector, keyword}`, `mmr` (or `diversity`: true, 0 to
+--- 1, or `{strength, candidates}`), `event_time` and `ingest_time` (`{from, to}`), `as_of`,
+--- `exact`, `min_recall`, `provider`.
+-- RAG.search(query, {k | top_k | limit, scope, scope_id, tenant_id, collection, threshold,
+-- filters | filter | metadata_filter, provider, mode, fusion, weights = {vector, keyword},
+-- mmr | diversity, event_time = {from, to}, ingest_time = {from, to}, as_of, min_recall, exact}),
+-- or RAG.search{query = …, …}.
+RAG.search = kit.either_way(RAG, function(query, given)
+  local table_form = type(query) == "table" and given == nil
+  if table_form then query, given = query.query, query end
+  if query == nil then kit.required("query") end
+  options.text(query, "query")
+  return results_of(call(RETRIEVE, search_request(query, given)))
 end)
 
 -- ingest ---------------------------------------------------------------------------------------
@@ -239,7 +252,7 @@ local function document_of(document, path, ttl)
   if text == nil then kit.required(path .. ".content") end
   local metadata = given.metadata or {}
   local times = {}
-  for name, check in next, TIMES do
+  for name, check in kit.pairs(TIMES) do
     local value = metadata[name]
     if value ~= nil then times[name] = check(value, path .. ".metadata." .. name) end
   end
@@ -270,6 +283,8 @@ local function documents_of(documents, ttl)
   return result
 end
 
+rag.documents_of, rag.chunking_of = documents_of, chunking_of
+
 local function batches_of(documents, most)
   local batches, batch, bytes = {}, nil, 0
   for i = 1, #documents do
@@ -284,6 +299,13 @@ local function batches_of(documents, most)
   return batches
 end
 
+--| `RAG.ingest(documents, options)`
+--- Chunks, embeds and stores one document or a list; also `RAG.ingest_batch`. A document is text,
+--- or a table with `content` (or `text`), `id`, `metadata`, `event_time`, `ttl`;
+--- `metadata.timestamp` is its event time too, `metadata.ttl_seconds` its time to live. Options:
+--- `scope`, `scope_id`, `tenant_id`, `collection`, `provider`, `ttl`, `batch_size`, `chunking =
+--- {strategy, chunk_size, overlap, language}` with strategy `sliding_window` (default),
+--- `characters`, `sentences`, `tokens`, `markdown` or `code`.
 -- RAG.ingest(document | {document, …}, {scope, scope_id, tenant_id, collection, provider, ttl,
 -- batch_size, chunking = {strategy, chunk_size, overlap, language}}), or RAG.ingest{documents = …,
 -- …}. A document is {content | text, id, metadata, event_time, ttl}; metadata.timestamp is its event

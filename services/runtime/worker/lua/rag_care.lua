@@ -5,7 +5,7 @@ local kit = ...
 local call, options, rag, RAG = kit.call, kit.options, kit.rag, kit.env.RAG
 local read = options.read
 local error, next, pcall, type = error, next, pcall, type
-local insert, min = table.insert, math.min
+local insert, min, maxinteger = table.insert, math.min, math.maxinteger
 
 local SERVICE, VECTORS = "llmspell.v1.RagService/", "llmspell.v1.VectorService/"
 local IDS_MAX, PAGE_SIZE = 1000, 1000
@@ -22,6 +22,10 @@ end
 
 local CONFIGURE = rag.known(rag.SEARCH_DEFAULTS, rag.INGEST_DEFAULTS)
 
+--| `RAG.configure(options)`
+--- What later calls of this run do not name is taken from here: `scope`, `scope_id`, `tenant_id`,
+--- `collection`, `provider`, `k`, `threshold`, `mode`, `fusion`, `weights`, `mmr`, `exact`,
+--- `min_recall`, `chunking`, `ttl`. Replaces what was set before. An unknown name is an error.
 -- RAG.configure(t): from now on, what a call of this run does not name is taken from t. What t
 -- lacks has no such default, so RAG.configure{} takes them all away. Gives true.
 RAG.configure = kit.either_way(RAG, function(given)
@@ -42,6 +46,8 @@ local function ids_of(ids)
   return ids
 end
 
+--| `RAG.delete(ids, options)`
+--- Removes documents, one id or a list, with all their chunks; how many chunks those were.
 -- RAG.delete(id | {id, …}, {scope, …, collection}) → how many chunks were removed. The ids are of
 -- documents, and each goes as a whole.
 RAG.delete = kit.either_way(RAG, function(ids, given)
@@ -58,6 +64,9 @@ end)
 
 local LISTING = rag.known{limit = options.count(1)}
 
+--| `RAG.documents(options)`
+--- The documents in order of id: `{id, chunk_count, metadata, ingest_time}`; the first `limit`, or
+--- all.
 -- RAG.documents{scope, …, collection, limit} → list of {id, chunk_count, metadata, ingest_time} in
 -- order of id: all of them, or the first `limit`.
 RAG.documents = kit.either_way(RAG, function(given)
@@ -79,6 +88,8 @@ RAG.documents = kit.either_way(RAG, function(given)
   return found
 end)
 
+--| `RAG.list_providers()`
+--- Names of the embedding providers.
 -- RAG.list_providers() → names of the embedding providers.
 RAG.list_providers = kit.either_way(RAG, function()
   local names = {}
@@ -97,6 +108,10 @@ local function named_place(scope, scope_id, otherwise)
   return text, given.tenant_id or tenant or rag.defaults.tenant_id
 end
 
+--| `RAG.get_stats(scope, scope_id)`
+--- `total_vectors`, `total_storage_bytes`, `collections`, `indexed_vectors`, `history_vectors`,
+--- `history_bytes`, `memory_bytes`, `index_bytes`, `segments`, `dead_vectors`,
+--- `searches_performed`, of a scope or of the whole tenant.
 -- RAG.get_stats(scope?, scope_id?): of a scope, or of the whole tenant.
 RAG.get_stats = kit.either_way(RAG, function(scope, scope_id)
   local text, tenant = named_place(scope, scope_id, nil)
@@ -111,6 +126,64 @@ RAG.get_stats = kit.either_way(RAG, function(scope, scope_id)
   }
 end)
 
+-- tenants --------------------------------------------------------------------------------------
+
+-- Names of limits in scripts, and in the contract.
+local LIMITS = {
+  max_vectors = "vectors", max_storage_bytes = "bytes", max_dimensions = "dimensions",
+  max_queries_per_minute = "requests_per_minute", max_tokens_per_minute = "tokens_per_minute",
+  max_concurrent_calls = "concurrent_calls", max_concurrent_runs = "concurrent_runs",
+  monthly_spending_limit = "monthly_cost_usd",
+}
+local LIMIT_CHECKS = {}
+for name in next, LIMITS do LIMIT_CHECKS[name] = options.number end
+
+--| `RAG.get_tenant_usage(tenant_id)`
+--- What the run's tenant has and may have: `{tenant_id, vectors_stored, storage_bytes, collections,
+--- searches_performed, tokens_consumed, cost_usd, limits}`; tokens and money are of this month.
+--- `limits` has `max_vectors`, `max_storage_bytes`, `max_dimensions`, `max_queries_per_minute`,
+--- `monthly_spending_limit`; `math.maxinteger` where there is none. Another tenant's is refused.
+-- RAG.get_tenant_usage(tenant_id?): of the run's own tenant, unless the key may act for the other.
+RAG.get_tenant_usage = kit.either_way(RAG, function(tenant_id)
+  if tenant_id ~= nil then options.text(tenant_id, "tenant_id") end
+  local answer = call("llmspell.v1.UsageService/GetTenantUsage", {}, tenant_id)
+  local limits, month = {}, answer.month or {}
+  for name, field in next, LIMITS do
+    local limit = (answer.limits or {})[field] or 0
+    limits[name] = limit ~= 0 and limit or maxinteger
+  end
+  return {
+    tenant_id = answer.tenant_id, vectors_stored = answer.record_count or 0,
+    storage_bytes = answer.stored_bytes or 0, collections = answer.collection_count or 0,
+    searches_performed = answer.search_count or 0,
+    tokens_consumed = (month.input_tokens or 0) + (month.output_tokens or 0),
+    cost_usd = (month.cost_usd or 0) + 0.0, limits = limits,
+  }
+end)
+
+--| `RAG.create_tenant{tenant_id, limits}`
+--- Asks for a new tenant. Only a key with the permission `tenant.admin` may: no role of a tenant has
+--- it, so a tenant's script is told `PERMISSION_DENIED`. Tenants are made by the operator, through
+--- the gateway: `llmspell tenant create`.
+-- RAG.create_tenant{tenant_id, name, limits, scope}: `scope` is read and not needed.
+RAG.create_tenant = kit.either_way(RAG, function(given)
+  given = read(given, {
+    tenant_id = options.text, name = options.text, scope = options.anything,
+    limits = options.anything,
+  }, "options", true)
+  if given.tenant_id == nil then kit.required("tenant_id") end
+  local limits = {}
+  for name, value in next, read(given.limits, LIMIT_CHECKS, "limits") do
+    limits[LIMITS[name]] = value
+  end
+  local answer = call("llmspell.v1.TenantService/CreateTenant", {
+    tenant_id = given.tenant_id, display_name = given.name, limits = limits,
+  })
+  return (answer.tenant or {}).tenant_id
+end)
+
+--| `RAG.cleanup_scope(scope, scope_id)`
+--- Removes the vectors of a scope; how many there were.
 -- RAG.cleanup_scope(scope, scope_id?) → how many vectors were removed. No default applies: what is
 -- removed must be named.
 RAG.cleanup_scope = kit.either_way(RAG, function(scope, scope_id)
@@ -119,6 +192,8 @@ RAG.cleanup_scope = kit.either_way(RAG, function(scope, scope_id)
   return call(VECTORS .. "DeleteScope", {scope = text}, tenant).deleted_count or 0
 end)
 
+--| `RAG.save(options)`
+--- Has graphs take in all that was written and keeps them in files; true. Needs `vector.admin`.
 -- RAG.save{scope, …, collection}: graphs take in all that was written and are kept in files. What
 -- was ingested is on disk without it. Gives true.
 RAG.save = kit.either_way(RAG, function(given)
@@ -147,6 +222,9 @@ local SESSION = {
   provider = options.text, tenant_id = options.text,
 }
 
+--| `RAG.create_session_collection(session_id, ttl, options)`
+--- A collection in the scope `session:ID` that ends after `ttl` seconds: `{session_id, namespace,
+--- ttl, created}`. Options: `collection`, `provider`, `tenant_id`.
 -- RAG.create_session_collection(session_id, ttl?, {collection, provider, tenant_id}): documents of
 -- a session, for `ttl` seconds. → {session_id, namespace, ttl, created}
 RAG.create_session_collection = kit.either_way(RAG, function(session_id, ttl, given)
@@ -168,6 +246,9 @@ local CONFIGURE_SESSION = {
 }
 local VECTOR_TTL = 3600
 
+--| `RAG.configure_session{session_id, vector_ttl, ttl}`
+--- How long each record of the session lives (3600 s unless said), and when all of them end:
+--- `{session_id, vector_ttl, configured}`.
 -- RAG.configure_session{session_id, vector_ttl = 3600, ttl}: how long each record of the session
 -- lives, and when the session's records end as a whole. → {session_id, vector_ttl, configured}
 RAG.configure_session = kit.either_way(RAG, function(given)
@@ -199,6 +280,8 @@ local function reembedding_of(answer)
   }
 end
 
+--| `RAG.reembed(provider, options)`
+--- Begins to embed a collection anew: `{status, active, other, done, total, message}`.
 -- RAG.reembed(provider, {scope, …, collection}): begins, or goes on, to embed a collection with
 -- another provider; its old vectors answer until the new ones are complete.
 RAG.reembed = kit.either_way(RAG, function(provider, given)
@@ -209,12 +292,16 @@ RAG.reembed = kit.either_way(RAG, function(provider, given)
   return reembedding_of(call(SERVICE .. "ReembedCollection", request, tenant))
 end)
 
+--| `RAG.reembedding(options)`
+--- How far that is; the status is `none`, `running`, `waiting` or `switched`.
 -- RAG.reembedding{scope, …, collection} → {status, active, other, done, total, message}
 RAG.reembedding = kit.either_way(RAG, function(given)
   local _, request, tenant = placed(given)
   return reembedding_of(call(SERVICE .. "GetReembedding", request, tenant))
 end)
 
+--| `RAG.end_reembedding(options)`
+--- Ends it, or gives up the vectors that were kept to go back; how many.
 -- RAG.end_reembedding{scope, …, collection} → how many vectors were given up.
 RAG.end_reembedding = kit.either_way(RAG, function(given)
   local _, request, tenant = placed(given)

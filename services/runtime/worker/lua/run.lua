@@ -3,36 +3,24 @@
 
 local kit = ...
 
-local host, json, codec = kit.host, kit.json, kit.codec
+local host, json, codec, clean = kit.host, kit.json, kit.codec, kit.clean
 local error, pcall, rawget, select = error, pcall, rawget, select
 local type, xpcall = type, xpcall
 local load, getinfo, traceback = load, debug.getinfo, debug.traceback
 local raw_metatable = debug.getmetatable
 local byte, find, gmatch, gsub = string.byte, string.find, string.gmatch, string.gsub
 local match, sub = string.match, string.sub
-local concat, pack, unpack = table.concat, table.pack, table.unpack
-local tonumber, tointeger, utf8_len = tonumber, math.tointeger, utf8.len
+local concat, move, pack, unpack = table.concat, table.move, table.pack, table.unpack
+local tonumber, tointeger = tonumber, math.tointeger
 
 local MESSAGE_BYTES_MAX, TRACEBACK_BYTES_MAX = 4096, 8192
 -- What the frame adds to a payload and a payload to a tree.
 local FRAME_ROOM = 4096
 
--- Text that JSON can hold: cut, and bytes that are no UTF-8 replaced.
-local function clean(text, bytes_max)
-  local parts, at = {}, 1
-  text = sub(text, 1, bytes_max)
-  while true do
-    local length, bad = utf8_len(text, at)
-    if length then
-      parts[#parts + 1] = sub(text, at)
-      return concat(parts)
-    end
-    parts[#parts + 1] = sub(text, at, bad - 1) .. "\u{FFFD}"
-    at = bad + 1
-  end
-end
+local tell_metrics
 
 local function fail(failure)
+  tell_metrics()
   failure.message = clean(failure.message, MESSAGE_BYTES_MAX)
   failure.traceback = failure.traceback and clean(failure.traceback, TRACEBACK_BYTES_MAX)
   if type(failure.reason) ~= "string" then failure.reason = nil end
@@ -41,7 +29,14 @@ local function fail(failure)
   host("f", text)
 end
 
+-- What was measured, told before the last word; where there is no room for it, it is not.
+function tell_metrics()
+  local ok, text = pcall(kit.metrics)
+  if ok and text then host("m", text) end
+end
+
 local function finish(text)
+  tell_metrics()
   host("r", text)
 end
 
@@ -55,12 +50,13 @@ function kit.env.os.exit(code)
   elseif code ~= nil and code ~= true then
     error("bad argument #1 to 'exit' (number or boolean expected)", 2)
   end
+  kit.at_end(status == 0)
   if status == 0 then return finish("null") end
   fail({kind = "exit", message = "exit status " .. status})
 end
 
 -- The script may raise anything; this is what it means as text, and its reason where it has one.
-local function describe(value)
+function kit.describe(value)
   local kind = type(value)
   if kind == "string" then return value end
   if kind == "number" then return kit.tostring(value) end
@@ -73,7 +69,7 @@ local function describe(value)
 end
 
 -- The line of the script that was running, nearest first.
-local function current_line(source)
+function kit.current_line(source)
   for level = 3, 60 do
     local info = getinfo(level, "Sl")
     if not info then return nil end
@@ -81,8 +77,8 @@ local function current_line(source)
   end
 end
 
--- Without the lines of the parts that make up the API.
-local function script_traceback()
+-- Without the lines of the parts that make up the API, and of the two calls that began the script.
+function kit.script_traceback()
   local lines = {}
   -- Captured functions only: a script may have changed what `text:gmatch` finds.
   for line in gmatch(traceback(nil, 3), "[^\n]+") do
@@ -90,6 +86,7 @@ local function script_traceback()
       lines[#lines + 1] = line
     end
   end
+  if lines[#lines] == "\t[C]: in upvalue 'pcall'" then lines[#lines] = nil end
   return concat(lines, "\n")
 end
 
@@ -97,8 +94,14 @@ local run = {}
 
 -- Before the heap is capped: take what was pushed, touch nothing.
 function kit.prepare(
-  source, name, arguments, check, output_bytes, frame_bytes, depth, nodes, session_id
+  source, name, arguments, check, output_bytes, frame_bytes, depth, nodes, session_id, seed, seed2,
+  off
 )
+  kit.seed(seed, seed2)
+  for global in gmatch(off, "%S+") do
+    kit.env[global] = nil
+    kit.unload(global)
+  end
   kit.session_id = session_id ~= "" and session_id or nil
   run.source, run.name, run.arguments, run.check = source, name, arguments, check
   kit.output_left = output_bytes
@@ -119,7 +122,7 @@ local function compile()
 end
 
 local function report(raised, line, trace)
-  local ok, text, reason = pcall(describe, raised)
+  local ok, text, reason = pcall(kit.describe, raised)
   if not ok or type(text) ~= "string" then
     text = "the script raised an error that cannot be shown"
   end
@@ -131,29 +134,48 @@ local function report(raised, line, trace)
   fail({kind = "error", message = text, line = line, traceback = trace, reason = reason})
 end
 
-function kit.go()
+-- What the chunk returned, as the JSON of one value or of the list of several.
+local function told(results)
+  if results.n <= 2 then return json.encode(results[2], "result") end
+  local count = results.n - 1
+  if count > kit.limits.nodes then
+    return false, "result is more than " .. kit.limits.nodes .. " values"
+  end
+  return json.encode_list(move(results, 2, results.n, 1, {}), count)
+end
+
+local function go()
   local chunk, chunkname = compile()
   if not chunk then return end
   if run.check then return finish("null") end
   run.prefix = gsub(getinfo(chunk, "S").short_src, "%p", "%%%0")
-  local positional = kit.set_arguments(run.name, codec.decode(run.arguments))
+  local arguments = codec.decode(run.arguments)
+  local positional = kit.set_arguments(run.name, arguments)
+  kit.set_facts(arguments.facts or {})
   run.arguments = nil
+  if arguments.interactive then return kit.interact(kit.output_left) end
   local line, trace
   local function on_error(raised)
-    line = current_line(chunkname)
-    trace = script_traceback()
+    line = kit.current_line(chunkname)
+    trace = kit.script_traceback()
     return raised
   end
   local results = pack(xpcall(chunk, on_error, unpack(positional, 1, #positional)))
+  kit.at_end(results[1], kit.describe, results[2])
   if not results[1] then return report(results[2], line, trace) end
-  local ok, text
-  if results.n <= 2 then
-    ok, text = json.encode(results[2], "result")
-  else
-    ok, text = json.encode_list({select(2, unpack(results, 1, results.n))}, results.n - 1)
-  end
+  local ok, text = told(results)
   if not ok then return fail({kind = "error", message = text .. "."}) end
   finish(text)
+end
+
+-- What is raised past this reaches Python, where only text may come. Memory is all that is left to run
+-- out there; anything else is told as the script's error, though it is ours.
+function kit.go()
+  local ok, raised = pcall(go)
+  if ok then return end
+  if type(raised) ~= "string" then raised = "the run could not be ended" end
+  if raised ~= "not enough memory" then pcall(fail, {kind = "error", message = raised}) end
+  error(raised, 0)
 end
 
 kit.strip()

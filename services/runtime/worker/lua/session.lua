@@ -68,9 +68,13 @@ local function create(given)
   return answer.session.session_id
 end
 
+--| `Session.create{name, description, tags, …}`
+--- Begins one; its id. Also `id`, `parent`, `metadata`, `timeout`, `retention`, `auto_save`.
 -- Session.create{name, description, tags, id, parent, metadata, timeout, retention, auto_save} → id.
 Session.create = kit.either_way(Session, create)
 
+--| `Session.builder()`
+--- The same step by step: `:name(s):description(s):tag(s):tags(list):…:build()`.
 -- Session.builder():name(s):description(s):tag(s):tags(list):…:build() → id.
 Session.builder = kit.either_way(Session, function()
   local builder, wanted = {}, {}
@@ -90,6 +94,9 @@ Session.builder = kit.either_way(Session, function()
   return builder
 end)
 
+--| `Session.get(id)`
+--- `{id, name, description, tags, status, created_at, updated_at, ended_at, expires_at, saved_at,
+--- end_reason, parent_session_id, custom_metadata, checkpoint_count}`.
 -- Session.get(id) → {id, name, description, tags, status, created_at, updated_at, …}.
 Session.get = kit.either_way(Session, function(id) return told(get(id)) end)
 
@@ -104,6 +111,8 @@ local WANTED = {
   limit = options.count(1),
 }
 
+--| `Session.list{status, tags, name, parent, created_after, created_before, limit}`
+--- Those for which all of it holds, the newest first.
 -- Session.list{status, tags, name, parent, created_after, created_before, limit} → the newest first.
 Session.list = kit.either_way(Session, function(given)
   local wanted = options.read(given, WANTED)
@@ -132,13 +141,19 @@ local function move(method)
   end)
 end
 
+--| `Session.save(id)`
+--- Takes the checkpoint `autosave`, in place of the one before.
 -- Session.save(id), suspend(id), resume(id), complete(id), archive(id) → true.
 Session.save = move("SaveSession")
+--| `Session.suspend(id)`, `Session.resume(id)`, `Session.complete(id)`, `Session.archive(id)`
+--- Its life.
 Session.suspend = move("SuspendSession")
 Session.resume = move("ResumeSession")
 Session.complete = move("CompleteSession")
 Session.archive = move("ArchiveSession")
 
+--| `Session.fail(id, reason)`
+--- Ends it badly.
 -- Session.fail(id, reason?) → true.
 Session.fail = kit.either_way(Session, function(id, reason)
   if reason ~= nil then options.text(reason, "reason") end
@@ -146,6 +161,8 @@ Session.fail = kit.either_way(Session, function(id, reason)
   return true
 end)
 
+--| `Session.load(id)`
+--- Goes on with it where it was left, and gives its id; a suspended one is resumed.
 -- Session.load(id) → id: go on with it where it was left; a suspended one is resumed.
 Session.load = kit.either_way(Session, function(id)
   local session = get(id)
@@ -155,6 +172,8 @@ Session.load = kit.either_way(Session, function(id)
   return session.session_id
 end)
 
+--| `Session.delete(id)`
+--- Removes it with all that it has; whether it was there.
 -- Session.delete(id) → whether it was there.
 Session.delete = kit.either_way(Session, function(id)
   local answer = call(SERVICE .. "DeleteSession", {session_id = id_of(id)})
@@ -162,6 +181,8 @@ Session.delete = kit.either_way(Session, function(id)
   return answer.deleted_count == 1
 end)
 
+--| `Session.checkpoint(id, name)`
+--- Keeps its items and artifacts as they are now; the checkpoint's id.
 -- Session.checkpoint(id, name?) → the checkpoint's id.
 Session.checkpoint = kit.either_way(Session, function(id, name)
   if name ~= nil then options.text(name, "name") end
@@ -169,6 +190,8 @@ Session.checkpoint = kit.either_way(Session, function(id, name)
   return answer.checkpoint.checkpoint_id
 end)
 
+--| `Session.checkpoints(id)`
+--- `{id, name, created_at, item_count, size_bytes, artifact_count}` of each, the newest first.
 -- Session.checkpoints(id) → [{id, name, created_at, item_count, size_bytes, artifact_count}], the
 -- newest first.
 Session.checkpoints = kit.either_way(Session, function(id)
@@ -183,6 +206,9 @@ Session.checkpoints = kit.either_way(Session, function(id)
   return found
 end)
 
+--| `Session.restore(id, checkpoint)`
+--- Puts exactly those items and artifacts back; how many items and how many artifacts changed.
+--- Without a checkpoint: what was last saved.
 -- Session.restore(id, checkpoint_id?) → how many items and how many artifacts changed; without one:
 -- what was last saved.
 Session.restore = kit.either_way(Session, function(id, checkpoint_id)
@@ -193,6 +219,8 @@ Session.restore = kit.either_way(Session, function(id, checkpoint_id)
   return answer.changed_count, answer.changed_artifact_count
 end)
 
+--| `Session.get_current()`, `Session.set_current(id)`
+--- The run's session, or `nil`; what `--session` named, until set.
 -- Session.get_current() → id or nil; it is what the run was started with, or what was set.
 Session.get_current = kit.either_way(Session, function() return kit.session_id end)
 

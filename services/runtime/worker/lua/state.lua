@@ -74,10 +74,15 @@ local function scoped(fn)
   end)
 end
 
+--| `State.save(scope, key, value, options)`
+--- Writes. `options.ttl` is in seconds; `options.sensitive = true` keeps the value out of logs,
+--- events, errors and exports. `nil` removes the item.
 -- State.save(scope, key, value, {ttl = seconds, sensitive = true}?); nil removes the item. What is
 -- sensitive is kept out of logs, events, errors and exports.
 State.save = kit.either_way(State, save)
 
+--| `State.set(key, value)`
+--- As `State.save` in scope `global`; with three arguments it is `State.save`.
 -- State.set(key, value), or as State.save with three arguments or more.
 State.set = kit.either_way(State, function(...)
   if select("#", ...) < 3 then
@@ -87,10 +92,16 @@ State.set = kit.either_way(State, function(...)
   return save(...)
 end)
 
+--| `State.load(scope, key)`
+--- The value, or `nil`.
 -- State.load(scope, key), State.get(scope, key), or with the key alone: the value or nil.
 State.load = scoped(load)
+--| `State.get(key)`
+--- As `State.load` in scope `global`; with two arguments it is `State.load`.
 State.get = State.load
 
+--| `State.delete(scope, key)`
+--- Removes; no error where there is none. With one argument in scope `global`.
 -- State.delete(scope, key); no error where there is none.
 State.delete = scoped(delete)
 
@@ -107,6 +118,8 @@ local function list_keys(scope, prefix)
   return keys
 end
 
+--| `State.list_keys(scope, prefix)`
+--- All keys in order.
 -- State.list_keys(scope?, prefix?) → all keys, in order.
 State.list_keys = kit.either_way(State, list_keys)
 

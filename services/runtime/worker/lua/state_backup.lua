@@ -36,6 +36,9 @@ local function described(backup)
   }
 end
 
+--| `State.create_backup(incremental)`
+--- A backup of the tenant ([guide](docs/guide/backups.md)): `{success, id, revision, entry_count,
+--- size_bytes, written_bytes, …}`. `false` writes everything anew.
 -- State.create_backup(incremental?) → {success, backup_id, …}; false writes everything anew.
 State.create_backup = kit.either_way(State, function(incremental)
   local full = incremental ~= nil and not flag("incremental", incremental)
@@ -44,6 +47,8 @@ State.create_backup = kit.either_way(State, function(incremental)
   return answer
 end)
 
+--| `State.list_backups()`
+--- Backups, the newest first, each as above.
 -- State.list_backups() → all backups of the tenant, the newest first.
 State.list_backups = kit.either_way(State, function()
   local backups, token = {}, nil
@@ -55,6 +60,9 @@ State.list_backups = kit.either_way(State, function()
   return backups
 end)
 
+--| `State.restore_backup(id, options)`
+--- Goes back to one: `{success, added, changed, removed, unchanged, safety_backup_id}`. Options:
+--- `dry_run`, `backup_current` (default `true`).
 -- State.restore_backup(id, {dry_run, backup_current}?) → {success, added, changed, removed, …}.
 State.restore_backup = kit.either_way(State, function(id, options)
   if options ~= nil and type(options) ~= "table" then
@@ -83,6 +91,8 @@ State.restore_backup = kit.either_way(State, function(id, options)
   return result
 end)
 
+--| `State.validate_backup(id)`
+--- Reads all of one: `{valid, errors, size_bytes}`.
 -- State.validate_backup(id) → {success, valid, errors}; errors name the damaged files.
 State.validate_backup = kit.either_way(State, function(id)
   local answer = call(SERVICE .. "VerifyBackup", {backup_id = id_of(id)})
@@ -99,6 +109,8 @@ State.validate_backup = kit.either_way(State, function(id)
   }
 end)
 
+--| `State.get_storage_usage()`
+--- What backups take: `{backup_count, file_count, total_bytes, plain_bytes}`.
 -- State.get_storage_usage() → what the tenant's backups take on disk.
 State.get_storage_usage = kit.either_way(State, function()
   local answer = call(SERVICE .. "GetBackupUsage", {})
@@ -111,6 +123,8 @@ State.get_storage_usage = kit.either_way(State, function()
   }
 end)
 
+--| `State.cleanup_backups(dry_run)`
+--- Removes those kept no longer: `{deleted, deleted_count, freed_bytes}`.
 -- State.cleanup_backups(dry_run?) → the ids of backups that are kept no longer, and their bytes.
 State.cleanup_backups = kit.either_way(State, function(dry_run)
   local answer = call(SERVICE .. "CleanUpBackups", {dry_run = flag("dry_run", dry_run)})

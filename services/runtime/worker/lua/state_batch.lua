@@ -63,6 +63,11 @@ local function sum_of(sum)
   return sum.decimal_value or sum.double_value or sum.int_value or 0
 end
 
+--| `State.batch{part, …}`
+--- Changes and the conditions for them, all or none: `{set = key, value, ttl, sensitive}`,
+--- `{increment = key, by}`, `{delete = key}`, `{check = key, revision}` (or `absent` or
+--- `present`), each with a `scope` where it is not `global`. `{revision, deleted_count, sums}`;
+--- `sums` are those of the increments, in their order.
 -- State.batch{part, …} → {revision, deleted_count, sums}. A part is {set = key, value, ttl, sensitive},
 -- {increment = key, by}, {delete = key} or {check = key, revision or absent or present}, each with a
 -- scope where it is not the global one. `sums`: what its increments made, in their order.

@@ -87,6 +87,10 @@ local function run(schema, version, given)
   return finished(migration)
 end
 
+--| `State.migrate(version, options)`
+--- Brings a schema's items to a version and waits ([guide](docs/guide/migrations.md)): `{success,
+--- status, from_version, to_version, items_migrated, duration_ms, warnings, errors}`. Options:
+--- `schema`, `dry_run`, `validation`, `backup`.
 -- State.migrate("x.y.z", {schema, dry_run, validation, backup}?) → a table. A wrong argument and
 -- a missing permission are errors; that it cannot be done now is `success = false`.
 State.migrate = kit.either_way(State, function(version, given)
@@ -109,6 +113,9 @@ State.migrate = kit.either_way(State, function(version, given)
   error(answer, 0)
 end)
 
+--| `State.get_migration_status(schema)`
+--- `{current_version, migration_available, total_schemas, latest_version, is_latest,
+--- migration_targets}`
 -- State.get_migration_status(schema?) → where a schema's items are, and where they can go.
 State.get_migration_status = kit.either_way(State, function(name)
   local schema = schema_of(name)
@@ -129,6 +136,8 @@ State.get_migration_status = kit.either_way(State, function(name)
   }
 end)
 
+--| `State.get_schema_versions(schema)`
+--- A list of versions, the lowest first.
 -- State.get_schema_versions(schema?) → its versions, the lowest first.
 State.get_schema_versions = kit.either_way(State, function(name)
   return kit.list(versions_of(schema_of(name)))

@@ -29,10 +29,18 @@ local function by_id(kind)
   end)
 end
 
+--| `State.workflow_get(id, step)`, `State.workflow_set(id, step, value)`,
+--| `State.workflow_list(id)`
+--- Values of scope `workflow:ID`; their names. Of a run of a workflow (its execution id, or a workflow
+--- of the script) what a step gave, by its name or path, and the paths of its steps.
 -- State.workflow_get(id, step), State.workflow_set(id, step, value), State.workflow_list(id), and
 -- the same of agents and tools: the scopes workflow:ID, agent:ID and tool:ID.
 by_id("workflow")
+--| `State.agent_get(id, key)`, `State.agent_set(id, key, value)`, `State.agent_list(id)`
+--- Likewise of scope `agent:ID`.
 by_id("agent")
+--| `State.tool_get(id, key)`, `State.tool_set(id, key, value)`, `State.tool_list(id)`
+--- Likewise of scope `tool:ID`.
 by_id("tool")
 
 -- numbers --------------------------------------------------------------------------------------
@@ -62,6 +70,9 @@ local function increment(scope, key, by)
   return answer.double_value or answer.int_value or 0
 end
 
+--| `State.increment(scope, key, by)`
+--- Adds 1 or `by`, also when others do at the same time; the sum. `"0.10"`, a decimal as text, is
+--- added without loss, and the sum is text. `State.increment(key, 2)` is of scope `global`.
 -- State.increment(scope, key, by) → the sum; where there is none it counts as 0. A decimal as text,
 -- such as "0.10", is added without loss, and the sum is text too.
 -- State.increment(key), State.increment(key, by) with a number: in the global scope.
@@ -91,6 +102,9 @@ local function transfer(method)
   end)
 end
 
+--| `State.copy(scope, key, to_scope, to_key, options)`, `State.move(…)`
+--- Copies or moves an item, with its end; without `to_key` under its key. Option `if_absent`:
+--- refuse to write over one.
 -- State.copy(scope, key, to_scope, to_key?, {if_absent = true}?), and State.move likewise.
 State.copy = transfer("CopyState")
 State.move = transfer("MoveState")
@@ -106,10 +120,14 @@ local function transfer_scope(method, count)
   end)
 end
 
+--| `State.copy_scope(from, to, prefix, options)`, `State.move_scope(…)`
+--- All items of a scope, or those under a prefix, all or none; how many.
 -- State.copy_scope(from, to, prefix?, {if_absent = true}?) → how many; State.move_scope likewise.
 State.copy_scope = transfer_scope("CopyStateScope", "copied_count")
 State.move_scope = transfer_scope("MoveStateScope", "moved_count")
 
+--| `State.clear(scope, prefix)`
+--- Removes all items of a scope, or those under a prefix; how many.
 -- State.clear(scope, prefix?) → how many items were removed.
 State.clear = kit.either_way(State, function(scope, prefix)
   if scope == nil then required("scope") end
@@ -137,6 +155,9 @@ local function component_of(near)
   end
 end
 
+--| `State.resolve(key, options)`
+--- Value and scope of the first that has the key: `agent`, `tool` or `hook` (an id each; or
+--- `component`, a scope), `workflow`, `session`, then `global`.
 -- State.resolve(key, {agent = id, workflow = id, session = id}) → value, scope: of the first that has
 -- the key, the component's (agent, tool, hook, or component = scope), the workflow's, the session's,
 -- or the global scope's; nil where none has.

@@ -17,9 +17,18 @@ Walk.__index = Walk
 -- Tables that stay lists even when empty. Keys are weak: marking does not keep a table alive.
 local lists = setmetatable({}, {__mode = "k"})
 
+-- Null inside a list or a map, where nil cannot stand. Elsewhere null is nil.
+kit.null = setmetatable({}, {
+  __name = "null", __metatable = false, __newindex = function() error("null holds nothing", 2) end,
+})
+
 function tree.list(value)
   lists[value] = true
   return value
+end
+
+function kit.is_list(value)
+  return lists[value] == true
 end
 
 function tree.walk(root)
@@ -94,6 +103,19 @@ function tree.list_length(value)
   return found == length and length or nil
 end
 
+-- Names the first key that cannot be written, in the order in which scripts meet keys.
+local function fail_keys(walk, value)
+  local names = {}
+  for key in kit.pairs(value) do
+    if type(key) ~= "number" and type(key) ~= "string" then
+      walk:fail("has a key that is a " .. type(key))
+    end
+    local name = tostring(key)
+    if names[name] then walk:fail("has the key " .. name .. " as number and as text") end
+    names[name] = true
+  end
+end
+
 -- The keys of a map as text, in order, and what each stands for: equal tables give equal bytes.
 function tree.keys(walk, value)
   local names, originals = {}, {}
@@ -102,9 +124,9 @@ function tree.keys(walk, value)
     if type(key) == "number" then
       name = tostring(key)
     elseif type(key) ~= "string" then
-      walk:fail("has a key that is a " .. type(key))
+      fail_keys(walk, value)
     end
-    if originals[name] ~= nil then walk:fail("has the key " .. name .. " as number and as text") end
+    if originals[name] ~= nil then fail_keys(walk, value) end
     names[#names + 1] = name
     originals[name] = key
   end

@@ -1,0 +1,1 @@
+"""Agents: a provider's model with instructions, tools and a conversation."""

@@ -1,0 +1,1 @@
+"""What models cost: prices, budgets, and what was spent."""

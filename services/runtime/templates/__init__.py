@@ -1,0 +1,1 @@
+"""Templates: agents and workflows that are ready to use, each one readable Lua file."""

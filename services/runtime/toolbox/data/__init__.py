@@ -1,0 +1,1 @@
+"""Tools that read data: JSON, CSV, XML, graphs, bibliographies."""

@@ -1,0 +1,1 @@
+"""Tools that compute: texts, numbers, dates, ids."""

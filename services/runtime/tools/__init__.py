@@ -1,0 +1,1 @@
+"""The host's side of tools: which there are, who may execute them, and their execution."""
