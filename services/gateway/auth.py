@@ -1,31 +1,75 @@
-"""From a credential to a context: who is calling, for which tenant, and what it may."""
+"""From a credential to a context: who is calling, for which tenant, and what it may.
+
+Exactly one credential: an API key, a token that was exchanged for one, or a token of a configured
+issuer. The tenant comes from it alone; a tenant that is named must be the same.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Protocol
 
-from services.common.access import Method
+from services.common.access import METHODS, Method
+from services.common.clock import Clock
 from services.common.context import REQUEST_ID_KEY, TENANT_KEY, CallContext, new_request_id
 from services.common.door import Metadata
 from services.common.errors import Reason, ServiceError
-from services.common.tenants import tenant_not_found
-from services.gateway.keys import OPERATOR_ID, Credential, digest_of, read_credential
-from services.gateway.registry import Registry
-from services.gateway.roles import OPERATOR_PERMISSIONS, permissions_of
+from services.common.tokens import PREFIX as TOKEN_PREFIX
+from services.common.tokens import Tokens, token_invalid
+from services.gateway.certificates import Certificates
+from services.gateway.keys import OPERATOR_ID, PREFIX, Credential, Digests, read_credential
+from services.gateway.operator import Operator
+from services.gateway.registry import KeyRecord, Registry
+from services.gateway.roles import permissions_of
 
 AUTHORIZATION_KEY = "authorization"
 _SCHEME = "bearer "
-_NO_DIGEST = bytes(32)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
-class Authenticator:
-    """Knows callers by their API key; the gateway's door asks it."""
+class NotesUses(Protocol):
+    """Keeps when keys were used; `key_uses.KeyUses` does."""
 
-    def __init__(self, registry: Registry, operator_key: str) -> None:
-        """`operator_key`: the operator's whole key; empty: there is no operator."""
+    def note(self, key_id: str) -> None:
+        """A key was used just now."""
+
+
+class ReadsTokens(Protocol):
+    """Knows callers by the tokens of issuers; `issuers.Issuers` does."""
+
+    async def read(self, text: str) -> CallContext:
+        """The caller.
+
+        Raises:
+            ServiceError: CREDENTIAL_INVALID.
+        """
+
+
+class Authenticator:
+    """Knows callers by their credential; the gateway's door asks it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        operator: Operator,
+        digests: Digests,
+        tokens: Tokens,
+        clock: Clock,
+        *,
+        uses: NotesUses | None = None,
+        issuers: ReadsTokens | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
+        """`issuers`: None: no token of anybody else is taken; likewise `certificates`."""
         self._registry = registry
-        self._operator_digest = digest_of(operator_key) if operator_key else _NO_DIGEST
+        self._operator = operator
+        self._digests = digests
+        self._tokens = tokens
+        self._clock = clock
+        self._uses = uses
+        self._issuers = issuers
+        self._certificates = certificates
 
     async def __call__(self, metadata: Metadata, method: Method) -> CallContext:
         """The caller's context.
@@ -34,55 +78,75 @@ class Authenticator:
         whether or not the other tenant exists.
 
         Raises:
-            ServiceError: CREDENTIAL_MISSING, CREDENTIAL_INVALID, PERMISSION_DENIED,
-                TENANT_NOT_FOUND (to an operator only).
+            ServiceError: CREDENTIAL_MISSING, CREDENTIAL_INVALID, PERMISSION_DENIED; to an operator
+                only: TENANT_NOT_FOUND, GRANT_REQUIRED.
         """
-        credential = _credential(metadata)
         asked = _single(metadata, TENANT_KEY)
+        text = _single(metadata, AUTHORIZATION_KEY)
+        if not text and self._certificates is not None and method.path in METHODS:
+            caller = self._certificates.read(metadata)
+            return await self._as_tenant(caller, asked, _request_id(metadata))
+        text = _bearer(text)
         request_id = _request_id(metadata)
-        if credential.key_id == OPERATOR_ID:
-            return await self._operator(credential, asked, request_id, method)
-        return await self._tenant_key(credential, asked, request_id)
+        credential = _read(text) if text.startswith(f"{PREFIX}_") else None
+        if credential is not None and credential.key_id == OPERATOR_ID:
+            if not self._operator.knows(credential):
+                raise _invalid()
+            return await self._operator.context(asked, request_id, method)
+        return await self._as_tenant(await self._caller(text, credential), asked, request_id)
 
-    async def _operator(
-        self, credential: Credential, asked: str, request_id: str, method: Method
-    ) -> CallContext:
-        if self._operator_digest == _NO_DIGEST or not credential.matches(self._operator_digest):
+    async def _as_tenant(self, caller: CallContext, asked: str, request_id: str) -> CallContext:
+        if await self._registry.tenant(caller.tenant) is None:  # it is being deleted
             raise _invalid()
-        if asked and await self._registry.tenant(asked) is None:
-            if not method.tenantless:
-                raise tenant_not_found(asked[:64])
-            asked = ""  # a profile may name a tenant that is gone; managing tenants needs none
-        return CallContext(
-            tenant=asked,
-            principal=OPERATOR_ID,
-            permissions=OPERATOR_PERMISSIONS,
-            any_tenant=True,
-            request_id=request_id,
-        )
-
-    async def _tenant_key(self, credential: Credential, asked: str, request_id: str) -> CallContext:
-        record = await self._registry.key(credential.key_id)
-        kept = bytes.fromhex(record.digest) if record else _NO_DIGEST
-        if not credential.matches(kept) or record is None:
-            raise _invalid()
-        if await self._registry.tenant(record.tenant_id) is None:  # it is being deleted
-            raise _invalid()
-        if asked not in {"", record.tenant_id}:
+        if asked not in {"", caller.tenant}:
             raise ServiceError(
                 Reason.PERMISSION_DENIED, "This key may not act for the tenant that was named."
             )
-        return CallContext(
-            tenant=record.tenant_id,
-            principal=record.key_id,
-            permissions=permissions_of(record.roles),
-            row_filter=record.row_filter,
-            request_id=request_id,
-        )
+        return replace(caller, request_id=request_id)
+
+    async def _caller(self, text: str, credential: Credential | None) -> CallContext:
+        if credential is not None:
+            return await self._key(credential)
+        if text.startswith(TOKEN_PREFIX):
+            return await self._token(text)
+        if self._issuers is not None and text.count(".") == 2:  # noqa: PLR2004  (a JWT's three parts)
+            return await self._issuers.read(text)
+        raise _invalid()
+
+    async def _key(self, credential: Credential) -> CallContext:
+        record = await self._registry.key(credential.key_id)
+        now_ns = self._clock.now_ns()
+        fits = self._digests.fits(credential, record.digests(now_ns) if record else ())
+        if not fits or record is None:
+            raise _invalid()
+        if record.has_ended(now_ns):
+            raise _expired()
+        if self._uses is not None:
+            self._uses.note(record.key_id)
+        return _of_key(record)
+
+    async def _token(self, text: str) -> CallContext:
+        """What the token says, while the key stands that it was exchanged for."""
+        token = self._tokens.read(text, "gateway")
+        if token.key_id:
+            record = await self._registry.key(token.key_id)
+            if record is None or record.has_ended(self._clock.now_ns()):
+                raise token_invalid()
+        return token.context
 
 
-def _credential(metadata: Metadata) -> Credential:
-    text = _single(metadata, AUTHORIZATION_KEY)
+def _of_key(record: KeyRecord) -> CallContext:
+    return CallContext(
+        tenant=record.tenant_id,
+        principal=record.key_id,
+        permissions=permissions_of(record.roles, record.scopes),
+        row_filter=record.row_filter,
+        roles=record.roles,
+        expires_ns=record.expires_ns,
+    )
+
+
+def _bearer(text: str) -> str:
     if not text:
         raise ServiceError(
             Reason.CREDENTIAL_MISSING,
@@ -90,7 +154,11 @@ def _credential(metadata: Metadata) -> Credential:
         )
     if text[: len(_SCHEME)].lower() != _SCHEME:
         raise _invalid()
-    credential = read_credential(text[len(_SCHEME) :].strip())
+    return text[len(_SCHEME) :].strip()
+
+
+def _read(text: str) -> Credential:
+    credential = read_credential(text)
     if credential is None:
         raise _invalid()
     return credential
@@ -117,3 +185,8 @@ def _invalid() -> ServiceError:
     return ServiceError(
         Reason.CREDENTIAL_INVALID, "The API key is not valid; it may have been revoked."
     )
+
+
+def _expired() -> ServiceError:
+    """Only whoever has the key's secret is told."""
+    return ServiceError(Reason.CREDENTIAL_INVALID, "The API key has expired; ask for a new one.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from llmspell.v1.policy_pb2 import Policy
 from llmspell.v1.tenant_pb2 import CreateApiKeyRequest
 from llmspell.v1.types_pb2 import Condition, Filter, Range, Value
 
@@ -24,8 +25,8 @@ _BOUNDS = ("gt", "gte", "lt", "lte")
 _NUMBERS = {"int_value", "double_value"}
 
 
-def checked_row_filter(request: CreateApiKeyRequest) -> bytes:
-    """The filter of a key as it is kept: the same bytes for the same filter; empty: none.
+def checked_row_filter(request: CreateApiKeyRequest | Policy) -> bytes:
+    """The filter of a key or a policy as it is kept: the same filter, the same bytes; empty: none.
 
     Raises:
         ServiceError: LIMIT_EXCEEDED, FIELD_INVALID or FILTER_INVALID; the path says where.

@@ -1,14 +1,15 @@
-"""`llmspell health`, `llmspell tenant` and `llmspell key`: the operator's commands."""
+"""`llmspell health` and `llmspell key`: the operator's commands."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.gateway.cli.identity import ExpiresOption, ScopesOption, parse_end
 from services.gateway.cli.inputs import parse_filter
 from services.gateway.cli.output import (
     ExitCode,
@@ -22,15 +23,13 @@ from services.gateway.cli.target import JsonOption, connect
 
 if TYPE_CHECKING:
     from llmspell import Client
-    from llmspell.types import ApiKey, ProcessStatus, Tenant
+    from llmspell.types import ApiKey, ProcessStatus
 
-tenants = typer.Typer(no_args_is_help=True, help="Tenants, for the operator.")
 keys = typer.Typer(no_args_is_help=True, help="API keys of tenants, for the operator.")
 
 _PROCESS_COUNT = 4
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _MIB = 1024 * 1024
-_TENANT_HEADINGS = ["tenant", "name", "isolation", "made"]
 
 TenantArgument = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id.")]
 NameOption = Annotated[str, typer.Option("--name", help="A name for people.")]
@@ -43,79 +42,6 @@ def health(context: typer.Context, *, as_json: JsonOption = False) -> None:
         serving = _show_health(client, as_json=as_json)
     if not serving:
         raise typer.Exit(ExitCode.PARTIAL)
-
-
-@tenants.command("create")
-def create_tenant(
-    context: typer.Context,
-    tenant_id: TenantArgument,
-    *,
-    name: NameOption = "",
-    isolation: Annotated[
-        Literal["namespace", "database", "metadata", "hybrid"],
-        typer.Option(help="How its vectors are kept apart; cannot be changed later."),
-    ] = "namespace",
-    as_json: JsonOption = False,
-) -> None:
-    """Make a tenant."""
-    with connect(context) as client:
-        tenant = client.create_tenant(tenant_id, display_name=name, isolation=isolation)
-    if as_json:
-        show_json(tenant)
-    else:
-        show_line(f"The tenant {tenant.tenant_id} is made.")
-
-
-@tenants.command("list")
-def list_tenants(context: typer.Context, *, as_json: JsonOption = False) -> None:
-    """List all tenants."""
-    with connect(context) as client:
-        found = list(client.list_tenants())
-    if as_json:
-        show_json(found)
-    elif found:
-        show_table(_TENANT_HEADINGS, [_tenant_row(tenant) for tenant in found])
-    else:
-        say("There are no tenants. `llmspell tenant create ID` makes one.")
-
-
-@tenants.command("show")
-def show_tenant(
-    context: typer.Context, tenant_id: TenantArgument, *, as_json: JsonOption = False
-) -> None:
-    """Show a tenant and its keys."""
-    with connect(context) as client:
-        tenant = client.get_tenant(tenant_id)
-        found = list(client.list_keys(tenant_id))
-    if as_json:
-        show_json({**to_plain(tenant), "keys": [_plain_key(key) for key in found]})
-        return
-    show_table(_TENANT_HEADINGS, [_tenant_row(tenant)])
-    if found:
-        show_line("")
-        _show_keys(found)
-
-
-@tenants.command("delete")
-def delete_tenant(
-    context: typer.Context,
-    tenant_id: TenantArgument,
-    *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Remove a tenant, its keys and everything it has stored. There is no way back."""
-    if not yes:
-        _confirm(f"Remove the tenant {tenant_id} with all its data and keys?")
-    with connect(context) as client:
-        deleted = client.delete_tenant(tenant_id)
-    if as_json:
-        show_json({"tenant_id": tenant_id, **to_plain(deleted)})
-    else:
-        show_line(
-            f"The tenant {tenant_id} is removed, with {deleted.item_count} items, "
-            f"{deleted.record_count} records and {deleted.key_count} keys."
-        )
 
 
 @keys.command("create")
@@ -134,18 +60,23 @@ def create_key(
             help='Only records that match exist for the key, such as {"team": "red"}.',
         ),
     ] = None,
+    scope: ScopesOption = None,
+    expires: ExpiresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it: the only time that it is shown."""
+    end = parse_end(expires)
     with connect(context) as client:
         created = client.create_key(
             tenant,
             roles=role or (),
             display_name=name,
             row_filter=parse_filter(row_filter, "--row-filter"),
+            scopes=scope or (),
+            expire_time=end,
         )
     if as_json:
-        show_json({"key": created.key, **_plain_key(created.api_key)})
+        show_json({"key": created.key, **plain_key(created.api_key)})
         return
     show_line(created.key)
     roles = ", ".join(created.api_key.roles)
@@ -158,9 +89,9 @@ def list_keys(context: typer.Context, *, tenant: OwnerOption, as_json: JsonOptio
     with connect(context) as client:
         found = list(client.list_keys(tenant))
     if as_json:
-        show_json([_plain_key(key) for key in found])
+        show_json([plain_key(key) for key in found])
     elif found:
-        _show_keys(found)
+        show_keys(found)
     else:
         say(f"{tenant} has no keys. `llmspell key create --tenant {tenant}` makes one.")
 
@@ -220,10 +151,20 @@ def _show_processes(processes: list[ProcessStatus], *, serving: bool, as_json: b
     now = datetime.now(UTC)
     show_table(headings, [_process_row(process, now) for process in processes], numbers=(2, 3, 4))
     for process in processes:
+        for reason in process.not_ready_reasons:
+            show_line(f"{process.name} is not ready: {reason}.")
         if process.damage_count:
             show_line(f"{process.name} has found {process.damage_count} damaged:")
         for damage in process.damages:
             show_line(f"  {damage.name}: {damage.why}")
+        if process.jail:
+            show_line(process.jail)
+        for certificate in process.certificates:
+            if certificate.problem:
+                show_line(
+                    f"The {certificate.purpose} certificate of {process.name}: "
+                    f"{certificate.problem}."
+                )
 
 
 def _process_row(process: ProcessStatus, now: datetime) -> list[str]:
@@ -246,25 +187,24 @@ def _duration(seconds: float) -> str:
     return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
 
 
-def _tenant_row(tenant: Tenant) -> list[str]:
-    return [tenant.tenant_id, tenant.display_name, tenant.isolation, _made(tenant.create_time)]
-
-
-def _show_keys(found: list[ApiKey]) -> None:
+def show_keys(found: list[ApiKey]) -> None:
+    """Keys as a table."""
     rows = [
         [
             key.key_id,
-            ", ".join(key.roles),
+            ", ".join(key.roles) + (f": {', '.join(key.scopes)}" if key.scopes else ""),
             key.display_name,
             "some" if key.row_filter is not None else "all",
             _made(key.create_time),
+            _made(key.last_use_time) or "not yet",
+            _made(key.expire_time) or "never",
         ]
         for key in found
     ]
-    show_table(["key id", "roles", "name", "records", "made"], rows)
+    show_table(["key id", "roles", "name", "records", "made", "used", "ends"], rows)
 
 
-def _plain_key(key: ApiKey) -> dict[str, Any]:
+def plain_key(key: ApiKey) -> dict[str, Any]:
     """A key for JSON; its filter in the contract's own words."""
     plain: dict[str, Any] = to_plain(replace(key, row_filter=None))
     if key.row_filter is not None:
@@ -278,7 +218,7 @@ def _made(time: datetime | None) -> str:
     return f"{time:%Y-%m-%d %H:%M}" if time else ""
 
 
-def _confirm(question: str) -> Any:
+def confirm(question: str) -> Any:
     """Ask, where someone can answer; else say how to do it without."""
     if not sys.stdin.isatty():
         raise typer.BadParameter("give --yes: there is nobody to ask")

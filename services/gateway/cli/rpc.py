@@ -83,8 +83,8 @@ def _session(context: typer.Context, tenant: str | None) -> Iterator[_Session]:
     from llmspell.errors import from_rpc  # noqa: PLC0415
 
     connection = _connection(context, tenant)
-    with _open_channel(connection.address) as channel:
-        database = ProtoReflectionDescriptorDatabase(channel)
+    with _open_channel(connection) as channel:
+        database = ProtoReflectionDescriptorDatabase(_known(channel, connection.metadata()))
         try:
             names = _service_names(database)
             yield _Session(channel, connection.metadata(), names, DescriptorPool(database))
@@ -109,6 +109,7 @@ def _connection(context: typer.Context, tenant: str | None) -> Any:
     import os  # noqa: PLC0415
 
     from llmspell._channel import resolve  # noqa: PLC0415
+    from llmspell._trust import given_trust  # noqa: PLC0415
 
     target = context.find_object(Target) or Target()
     return resolve(
@@ -118,13 +119,38 @@ def _connection(context: typer.Context, tenant: str | None) -> Any:
         timeout_s=0,
         profile=target.profile,
         environment=os.environ,
+        trust=given_trust(target.ca, target.certificate, target.key, os.environ),
     )
 
 
-def _open_channel(address: str) -> Any:
+def _open_channel(connection: Any) -> Any:
     from llmspell._channel import open_channel  # noqa: PLC0415  (slow to import)
 
-    return open_channel(address)
+    return open_channel(connection)
+
+
+def _known(channel: Any, metadata: Any) -> Any:
+    """The channel for reflection, whose stub takes no metadata: who is calling goes with each."""
+    import grpc  # noqa: PLC0415  (slow to import)
+
+    class Caller(grpc.StreamStreamClientInterceptor):
+        def intercept_stream_stream(self, go_on: Any, details: Any, requests: Any) -> Any:
+            named = _Details(details.method, details.timeout, metadata)
+            return go_on(named, requests)
+
+    return grpc.intercept_channel(channel, Caller())
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """What grpc asks of a call's details."""
+
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any = None
+    wait_for_ready: bool | None = None
+    compression: Any = None
 
 
 def _find(session: _Session, method: str) -> Any:

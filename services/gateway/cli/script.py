@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,11 +23,13 @@ from services.gateway.cli.output import (
     stderr,
 )
 from services.gateway.cli.target import JsonOption, TenantOption, connect
+from services.gateway.cli.typed import pair
 
 if TYPE_CHECKING:
     from llmspell import LLMSpellError
-    from llmspell.types import RunResult
+    from llmspell.types import RunEvent, RunLog, RunMetrics, RunResult
 
+_LOG_STYLES = {"error": "bold red", "warn": "yellow", "info": ""}
 COMMAND_LINE = "command line"
 """What messages call a script that was given as an argument."""
 
@@ -46,14 +49,26 @@ def run(
     session: Annotated[
         str, typer.Option(metavar="ID", help="The run's current session.", show_default=False)
     ] = "",
+    journal: Annotated[
+        bool | None,
+        typer.Option(
+            "--journal/--no-journal",
+            help="Keep what it observes, so that it can be replayed or resumed; else where there "
+            "is a session.",
+            show_default=False,
+        ),
+    ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a Lua file; what it prints appears as it happens, then what it returns."""
-    named = dict(_named(argument) for argument in arg or [])
+    """Run a Lua file; what it prints appears as it happens, then what it returns.
+
+    `llmspell run FILE` is the same.
+    """
+    named = dict(pair(argument, "--arg") for argument in arg or [])
     name, source = _read_source(file)
-    call = {"source": source, "name": name, "args": arguments or [], "named": named}
-    call["session"] = session
+    call: dict[str, Any] = {"source": source, "name": name, "args": arguments or []}
+    call |= {"named": named, "session": session, "journal": journal}
     _run(context, tenant, call, as_json=as_json)
 
 
@@ -69,6 +84,50 @@ def execute(
     _run(context, tenant, call, as_json=as_json)
 
 
+class _Told:
+    """What a run has told so far; where it is not collected for JSON it is shown at once."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.run_id = ""
+        """Where its journal is kept."""
+        self.printed = bytearray()
+        self.logs: list[RunLog] = []
+        self.metrics: RunMetrics | None = None
+        self.result: RunResult | None = None
+
+    def take(self, event: RunEvent) -> None:
+        from llmspell import (  # noqa: PLC0415  (slow to import)
+            RunLog,
+            RunMetrics,
+            RunOutput,
+            RunResult,
+            RunStarted,
+        )
+
+        if isinstance(event, RunOutput):
+            self.printed += event.data
+            if not self.as_json:
+                show_raw(event.data)
+        elif isinstance(event, RunLog):
+            self.logs.append(event)
+            if not self.as_json:
+                show_log(event)
+        elif isinstance(event, RunMetrics):
+            self.metrics = event
+        elif isinstance(event, RunResult):
+            self.result = event
+        elif isinstance(event, RunStarted) and event.journal:
+            self.run_id = event.run_id
+
+
+def show_log(line: RunLog) -> None:
+    """A line of a run's log, on stderr: it is not what the run prints."""
+    module = f" {line.module}" if line.module else ""
+    data = "" if line.data is None else f" {json.dumps(line.data, ensure_ascii=False)}"
+    say(f"{line.level}{module}: {line.message}{data}", _LOG_STYLES.get(line.level, "dim"))
+
+
 def _run(
     context: typer.Context,
     tenant: str | None,
@@ -77,38 +136,55 @@ def _run(
     as_json: bool,
 ) -> None:
     """Run with these arguments of `Client.run`."""
-    from llmspell import LLMSpellError, RunOutput, RunResult  # noqa: PLC0415  (slow to import)
-
-    printed = bytearray()
-    result: RunResult | None = None
     with connect(context, tenant) as client:
-        events = client.run(**call)
-        try:
-            # Closing it kills the run where we are interrupted.
-            with closing(events):
-                for event in events:
-                    if isinstance(event, RunOutput):
-                        printed += event.data
-                        if not as_json:
-                            show_raw(event.data)
-                    elif isinstance(event, RunResult):
-                        result = event
-        except LLMSpellError as error:
-            if as_json:  # there is no result to put it into
-                say(printed.decode("utf-8", "replace").rstrip("\n"))
-            _end_line(printed, as_json=as_json)
-            _show_failure(error, call["source"])
-    _end_line(printed, as_json=as_json)
-    _show_result(result, bytes(printed), as_json=as_json)
+        follow(client.run(**call), call["source"], as_json=as_json)
 
 
-def _show_result(result: RunResult | None, printed: bytes, *, as_json: bool) -> None:
+def follow(events: Generator[RunEvent, None, None], source: str, *, as_json: bool) -> None:
+    """Show what happens in a run, as it happens, and what came of it.
+
+    Args:
+        events: As the client gives them.
+        source: Lines of it are shown where an error names one; empty: none.
+        as_json: Whether to print one JSON document at the end.
+    """
+    from llmspell import LLMSpellError  # noqa: PLC0415  (slow to import)
+
+    told = _Told(as_json=as_json)
+    try:
+        # Closing it kills the run where we are interrupted.
+        with closing(events):
+            for event in events:
+                told.take(event)
+    except LLMSpellError as error:
+        if as_json:  # there is no result to put it into
+            say(told.printed.decode("utf-8", "replace").rstrip("\n"))
+            for line in told.logs:
+                show_log(line)
+        _end_line(told.printed, as_json=as_json)
+        _say_kept(told)
+        show_failure(error, source)
+    _end_line(told.printed, as_json=as_json)
+    _show_result(told)
+    _say_kept(told)
+
+
+def _say_kept(told: _Told) -> None:
+    if told.run_id:
+        say(f"Kept as {told.run_id}.", "dim")
+
+
+def _show_result(told: _Told) -> None:
+    result = told.result
     if result is None:
         show_error("The run ended without a result.")
         raise typer.Exit(ExitCode.INTERNAL)
-    if as_json:
-        output = printed.decode("utf-8", "replace")
-        show_json({"result": result.value, "output": output, "elapsed_s": result.elapsed_s})
+    if told.as_json:
+        output = told.printed.decode("utf-8", "replace")
+        shown = {"result": result.value, "output": output, "elapsed_s": result.elapsed_s}
+        shown |= {"run_id": told.run_id} if told.run_id else {}
+        logs = {"logs": told.logs} if told.logs else {}
+        show_json(shown | logs | ({"metrics": told.metrics} if told.metrics else {}))
     elif isinstance(result.value, str):
         sys.stdout.write(result.value + "\n")
     elif result.value is not None:
@@ -121,7 +197,7 @@ def _end_line(printed: bytearray, *, as_json: bool) -> None:
         show_raw(b"\n")
 
 
-def _show_failure(error: LLMSpellError, source: str) -> None:
+def show_failure(error: LLMSpellError, source: str) -> None:
     """An error of the script with the line that it is about; others as usual."""
     line = _source_line(error, source)
     if line is None:
@@ -148,13 +224,6 @@ def _source_line(error: LLMSpellError, source: str) -> tuple[int, str] | None:
     if not 1 <= int(number) <= len(lines):
         return None
     return int(number), lines[int(number) - 1].rstrip("\r").expandtabs(4)
-
-
-def _named(argument: str) -> tuple[str, str]:
-    name, equals, value = argument.partition("=")
-    if not equals or not name:
-        raise typer.BadParameter(f"--arg must be NAME=VALUE, not {argument!r}")
-    return name, value
 
 
 def _read_source(file: str) -> tuple[str, str]:

@@ -11,11 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from services.common.errors import ServiceError
+from services.common.errors import Reason, ServiceError
 from services.gateway.cli.output import fail
 
 DEFAULT_PORT = 50060
-DEFAULT_TENANT = "default"
 
 
 def default_data() -> Path:
@@ -25,6 +24,7 @@ def default_data() -> Path:
 
 
 def up(
+    *,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -39,18 +39,25 @@ def up(
     config: Annotated[
         Path | None, typer.Option(help="Settings, as `llmspell config example` prints them.")
     ] = None,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls",
+            help="Encrypt the gateway's port, by an authority that is made in the data folder.",
+        ),
+    ] = False,
 ) -> None:
     """Start all four processes, keep them running, stop them with Ctrl-C."""
     try:
-        asyncio.run(_up(data or default_data(), port, config))
+        asyncio.run(_up(data or default_data(), port, config, tls=tls))
     except ServiceError as error:
         fail(error)
 
 
-async def _up(data: Path, port: int, config: Path | None) -> None:
-    from llmspell._profile import profile_path, write_profile  # noqa: PLC0415  (slow imports)
+async def _up(data: Path, port: int, config: Path | None, *, tls: bool) -> None:
+    from llmspell._profile import usual_path, write_profile  # noqa: PLC0415  (slow imports)
 
-    from services.common.processes import running  # noqa: PLC0415
+    from services.common.processes import DEFAULT_TENANT, running  # noqa: PLC0415
 
     console = Console(highlight=False)
     stop = asyncio.Event()
@@ -63,24 +70,43 @@ async def _up(data: Path, port: int, config: Path | None) -> None:
 
     address = f"127.0.0.1:{port}"
     console.print("[bold]LLMSpell[/] is starting four processes …")
-    async with running(data, address, config=config, report=report) as processes:
-        await asyncio.to_thread(ensure_tenant, address, processes.operator_key, DEFAULT_TENANT)
-        write_profile(None, address=address, api_key=processes.operator_key, tenant=DEFAULT_TENANT)
+    folder = _certificates(data) if tls else None
+    ca_file = str(folder / "ca.crt") if folder else os.environ.get("LLMSPELL_CA_FILE", "")
+    async with running(data, address, config=config, tls=folder, report=report) as processes:
+        key = processes.operator_key
+        await asyncio.to_thread(ensure_tenant, address, key, DEFAULT_TENANT, ca_file)
+        write_profile(None, address=address, api_key=key, tenant=DEFAULT_TENANT, ca_file=ca_file)
         for name in reversed(list(processes.children)):
             where = address if name == "gateway" else "behind the gateway"
             console.print(f"  [green]●[/] {name:<8} pid {processes.pid(name):<7} {where}")
-        console.print(f"Data in {data.absolute()}; the operator's profile is {profile_path()}.")
-        console.print("Try `llmspell health` in another terminal. Ctrl-C stops.")
+        console.print(f"Data in {data.absolute()}; the operator's profile is {usual_path()}.")
+        console.print("Try `llmspell top` in another terminal. Ctrl-C stops.")
         await stop.wait()
         console.print("Stopping …")
     console.print("Stopped.")
 
 
-def ensure_tenant(address: str, operator_key: str, tenant: str) -> None:
+def _certificates(data: Path) -> Path:
+    """The folder of the deployment's own authority, made where it is missing."""
+    from services.gateway.cli.tls import ensure  # noqa: PLC0415  (slow to import)
+
+    folder = data.absolute() / "tls"
+    try:
+        ensure(folder)
+    except OSError as error:
+        raise ServiceError(
+            Reason.STORE_NOT_WRITABLE,
+            f"Certificates cannot be written to {folder}: {error.strerror}.",
+            path=folder,
+        ) from None
+    return folder
+
+
+def ensure_tenant(address: str, operator_key: str, tenant: str, ca_file: str = "") -> None:
     """Make a tenant where it is not there yet."""
     from llmspell import AlreadyExists, Client  # noqa: PLC0415  (grpc is slow to import)
 
-    with Client(address, operator_key) as client:
+    with Client(address, operator_key, ca_file=ca_file or None) as client:
         try:
             client.create_tenant(tenant)
         except AlreadyExists:

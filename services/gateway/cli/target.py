@@ -31,6 +31,10 @@ class Target:
     address: str | None = None
     api_key: str | None = None
     profile: Path | None = None
+    ca: str | None = None
+    """Authority of the gateway's certificate, or `system`."""
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 def connect(context: typer.Context, tenant: str | None = None) -> Client:
@@ -44,4 +48,7 @@ def connect(context: typer.Context, tenant: str | None = None) -> Client:
         tenant=tenant,
         timeout_s=TIMEOUT_S,
         profile=target.profile,
+        ca_file=target.ca,
+        certificate_file=target.certificate,
+        key_file=target.key,
     )
