@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,7 +14,8 @@ import grpc
 import grpc.aio
 
 from llmspell import _health
-from llmspell._channel import open_aio_channel, resolve, restate
+from llmspell._again import pause_before_again
+from llmspell._channel import Connection, open_aio_channel, resolve, restate
 from llmspell._contract import (
     AwaitedExchange,
     Call,
@@ -25,6 +27,7 @@ from llmspell._contract import (
     numbered,
     watched,
 )
+from llmspell._trust import given_trust
 from llmspell.errors import NotFound, from_rpc
 
 T = TypeVar("T")
@@ -33,14 +36,14 @@ T = TypeVar("T")
 class _Lazy:
     """A channel that is opened on first use, because it belongs to the loop that runs then."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._channel: grpc.aio.Channel | None = None
 
     def get(self) -> grpc.aio.Channel:
         """The channel."""
         if self._channel is None:
-            self._channel = open_aio_channel(self._address)
+            self._channel = open_aio_channel(self._connection)
         return self._channel
 
     async def close(self) -> None:
@@ -60,6 +63,9 @@ class AsyncCaller:
         tenant: str | None = None,
         timeout_s: float = 10.0,
         profile: str | os.PathLike[str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        certificate_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
     ) -> None:
         """Nothing is sent before the first call.
 
@@ -69,9 +75,16 @@ class AsyncCaller:
             tenant: Whom to act for, where the key may choose.
             timeout_s: Seconds until a call is given up.
             profile: A profile file other than the usual one.
+            ca_file: Authority (PEM) that signed the server's certificate, or `system` for those
+                that grpc knows; None: `LLMSPELL_CA_FILE`, else the profile's. Without one the
+                connection is plaintext.
+            certificate_file: Own certificate (PEM), where the server asks for one; None:
+                `LLMSPELL_CERTIFICATE_FILE`, else the profile's.
+            key_file: Its key; None: `LLMSPELL_KEY_FILE`, else the profile's.
 
         Raises:
-            FailedPrecondition: there is no address, or others may read the profile.
+            FailedPrecondition: there is no address, others may read the profile, or a file of TLS
+                cannot be read.
             InvalidArgument: one of them has an impossible form.
         """
         self._connection = resolve(
@@ -81,8 +94,9 @@ class AsyncCaller:
             timeout_s=timeout_s,
             profile=profile,
             environment=os.environ,
+            trust=given_trust(ca_file, certificate_file, key_file, os.environ),
         )
-        self._channel = _Lazy(self._connection.address)
+        self._channel = _Lazy(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,15 +142,21 @@ class AsyncCaller:
         send = self._channel.get().unary_unary(
             method.path, type(call.request).SerializeToString, method.response.FromString
         )
-        try:
-            answer = await send(
-                numbered(method, call.request),
-                timeout=call.timeout_s or self._connection.timeout_s,
-                metadata=self._connection.metadata(),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error, self._connection.address) from None
-        return call.read(answer)
+        request = numbered(method, call.request)
+        left_s = call.timeout_s or self._connection.timeout_s
+        until_s = time.monotonic() + left_s
+        while True:
+            try:
+                answer = await send(request, timeout=left_s, metadata=self._connection.metadata())
+            except grpc.RpcError as error:
+                known = from_rpc(error, self._connection.address)
+                pause_s = pause_before_again(known, method, until_s - time.monotonic())
+                if pause_s is None:
+                    raise known from None
+            else:
+                return call.read(answer)
+            await asyncio.sleep(pause_s)
+            left_s = max(until_s - time.monotonic(), 0.001)
 
     async def _entries(self, call: Call[Page[T]]) -> AsyncIterator[T]:
         while True:

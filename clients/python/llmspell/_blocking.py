@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
@@ -11,6 +12,7 @@ from typing import Self, TypeVar
 import grpc
 
 from llmspell import _health
+from llmspell._again import pause_before_again
 from llmspell._channel import open_channel, resolve, restate
 from llmspell._contract import (
     Call,
@@ -22,6 +24,7 @@ from llmspell._contract import (
     numbered,
     watched,
 )
+from llmspell._trust import given_trust
 from llmspell.errors import NotFound, from_rpc
 
 T = TypeVar("T")
@@ -38,6 +41,9 @@ class BlockingCaller:
         tenant: str | None = None,
         timeout_s: float = 10.0,
         profile: str | os.PathLike[str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        certificate_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
     ) -> None:
         """Nothing is sent before the first call.
 
@@ -47,9 +53,16 @@ class BlockingCaller:
             tenant: Whom to act for, where the key may choose.
             timeout_s: Seconds until a call is given up.
             profile: A profile file other than the usual one.
+            ca_file: Authority (PEM) that signed the server's certificate, or `system` for those
+                that grpc knows; None: `LLMSPELL_CA_FILE`, else the profile's. Without one the
+                connection is plaintext.
+            certificate_file: Own certificate (PEM), where the server asks for one; None:
+                `LLMSPELL_CERTIFICATE_FILE`, else the profile's.
+            key_file: Its key; None: `LLMSPELL_KEY_FILE`, else the profile's.
 
         Raises:
-            FailedPrecondition: there is no address, or others may read the profile.
+            FailedPrecondition: there is no address, others may read the profile, or a file of TLS
+                cannot be read.
             InvalidArgument: one of them has an impossible form.
         """
         self._connection = resolve(
@@ -59,8 +72,9 @@ class BlockingCaller:
             timeout_s=timeout_s,
             profile=profile,
             environment=os.environ,
+            trust=given_trust(ca_file, certificate_file, key_file, os.environ),
         )
-        self._channel = open_channel(self._connection.address)
+        self._channel = open_channel(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -104,15 +118,21 @@ class BlockingCaller:
         send = self._channel.unary_unary(
             method.path, type(call.request).SerializeToString, method.response.FromString
         )
-        try:
-            answer = send(
-                numbered(method, call.request),
-                timeout=call.timeout_s or self._connection.timeout_s,
-                metadata=self._connection.metadata(),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error, self._connection.address) from None
-        return call.read(answer)
+        request = numbered(method, call.request)
+        left_s = call.timeout_s or self._connection.timeout_s
+        until_s = time.monotonic() + left_s
+        while True:
+            try:
+                answer = send(request, timeout=left_s, metadata=self._connection.metadata())
+            except grpc.RpcError as error:
+                known = from_rpc(error, self._connection.address)
+                pause_s = pause_before_again(known, method, until_s - time.monotonic())
+                if pause_s is None:
+                    raise known from None
+            else:
+                return call.read(answer)
+            time.sleep(pause_s)
+            left_s = max(until_s - time.monotonic(), 0.001)
 
     def _entries(self, call: Call[Page[T]]) -> Iterator[T]:
         while True:

@@ -377,3 +377,21 @@ class VectorCalls(BlockingCaller):
     def embedding_providers(self) -> list[t.EmbeddingProvider]:
         """The embedding providers that the deployment has."""
         return self._unary(_rag.embedding_providers())
+
+    def chunk_text(
+        self,
+        text: str,
+        *,
+        chunk_unit: t.ChunkUnit | None = None,
+        chunk_size: int = 0,
+        overlap: int | None = None,
+        language: str = "",
+        provider: str = "",
+    ) -> list[t.TextChunk]:
+        """Cut a text as ingestion would, and store nothing; arguments as those of `ingest`."""
+        how = _rag.chunking(chunk_unit, chunk_size, overlap, language)
+        return self._unary(_rag.chunk_text(text, how, provider))
+
+    def embed_texts(self, texts: Iterable[str], *, provider: str = "") -> t.EmbeddedTexts:
+        """A vector for each text, as ingestion and retrieval make them; at most 256."""
+        return self._unary(_rag.embed_texts(texts, provider))

@@ -1,25 +1,31 @@
-"""How a client reaches a gateway: address, credential, channel options, retries.
+"""How a client reaches a gateway: address, credential, TLS, channel options, retries.
 
-Channels are not encrypted yet: use them on one machine, or inside a network or a tunnel that is.
+Without an authority to trust a channel is plaintext: for one machine, or inside of a network or a
+tunnel that is encrypted itself.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 
+from llmspell._addresses import BALANCED, checked_address, is_several, target
 from llmspell._contract import METHODS
-from llmspell._profile import Profile, profile_path, read_profile
+from llmspell._profile import Profile, found_profile, profile_path, read_profile
+from llmspell._trust import Trust, credentials
 from llmspell.errors import FailedPrecondition, InvalidArgument
 
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 _TRIES = 3
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +33,17 @@ class Connection:
     """Where to call, and as whom."""
 
     address: str
-    """`HOST:PORT`."""
+    """`HOST:PORT`, or several with commas between them."""
     api_key: str = field(default="", repr=False)
     """Empty: none is sent."""
     tenant: str = ""
     """Tenant to act for; empty: the key's own."""
     timeout_s: float = 10.0
     """Seconds until a call is given up."""
+    traceparent: str = ""
+    """Span of whoever calls, as W3C writes it; the calls' traces go on from there."""
+    trust: Trust = field(default_factory=Trust)
+    """TLS; without, plaintext."""
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What each call carries beside its message."""
@@ -42,6 +52,8 @@ class Connection:
             entries.append(("authorization", f"Bearer {self.api_key}"))
         if self.tenant:
             entries.append(("llmspell-tenant", self.tenant))
+        if self.traceparent:
+            entries.append(("traceparent", self.traceparent))
         return tuple(entries)
 
 
@@ -53,10 +65,13 @@ def resolve(
     timeout_s: float,
     profile: str | os.PathLike[str] | None,
     environment: Mapping[str, str],
+    trust: Trust | None = None,
 ) -> Connection:
     """Fill what was not given from the environment, then from the profile.
 
-    The profile's key belongs to the profile's address: it is sent nowhere else.
+    TRACEPARENT of the environment, if it is one, goes with every call.
+
+    The profile's key and files of TLS belong to the profile's address: they count nowhere else.
 
     Raises:
         FailedPrecondition: CONFIG_INVALID where there is no address, or the profile is unfit.
@@ -66,14 +81,28 @@ def resolve(
     api_key = api_key or environment.get("LLMSPELL_API_KEY")
     saved = Profile()
     if not address or not api_key:
-        path = Path(profile) if profile is not None else profile_path(environment)
+        path = profile_path(environment)
+        if profile is not None:
+            path = found_profile(os.fspath(profile), environment)
         saved = _saved(path, required=profile is not None, address=address, api_key=api_key)
     return Connection(
-        address=_checked_address(address or saved.address),
+        address=checked_address(address or saved.address),
         api_key=_header_text("api_key", api_key or saved.api_key),
         tenant=_header_text("tenant", tenant or saved.tenant),
         timeout_s=timeout_s,
+        traceparent=_traceparent(environment.get("TRACEPARENT", "")),
+        trust=trust
+        or Trust(
+            ca_file=saved.ca_file,
+            certificate_file=saved.certificate_file,
+            key_file=saved.key_file,
+        ),
     )
+
+
+def _traceparent(text: str) -> str:
+    """It, or nothing where it is none: a trace is not worth a call."""
+    return text if _TRACEPARENT.fullmatch(text) else ""
 
 
 def _saved(path: Path, *, required: bool, address: str | None, api_key: str | None) -> Profile:
@@ -86,9 +115,10 @@ def _saved(path: Path, *, required: bool, address: str | None, api_key: str | No
                 metadata={"file": str(path)},
             )
         return Profile()
-    if api_key:
-        return Profile(address=saved.address)
-    return Profile() if address and address != saved.address else saved
+    if address and address != saved.address:
+        return Profile()
+    # Another key: the saved tenant is not its own.
+    return replace(saved, api_key="", tenant="") if api_key else saved
 
 
 def restate(connection: Connection, *, tenant: str | None, timeout_s: float | None) -> Connection:
@@ -100,21 +130,43 @@ def restate(connection: Connection, *, tenant: str | None, timeout_s: float | No
     )
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """A channel for blocking calls."""
-    return grpc.insecure_channel(address, options=_OPTIONS)
+def open_channel(connection: Connection) -> grpc.Channel:
+    """A channel for blocking calls.
+
+    Raises:
+        FailedPrecondition: CONFIG_INVALID where a file of TLS cannot be read.
+    """
+    if not connection.trust:
+        return grpc.insecure_channel(
+            target(connection.address), options=_options(connection.address)
+        )
+    shown = credentials(connection.trust)
+    return grpc.secure_channel(
+        target(connection.address), shown, options=_options(connection.address)
+    )
 
 
-def open_aio_channel(address: str) -> grpc.aio.Channel:
-    """A channel for asyncio."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+def open_aio_channel(connection: Connection) -> grpc.aio.Channel:
+    """A channel for asyncio.
+
+    Raises:
+        FailedPrecondition: CONFIG_INVALID where a file of TLS cannot be read.
+    """
+    if not connection.trust:
+        return grpc.aio.insecure_channel(
+            target(connection.address), options=_options(connection.address)
+        )
+    shown = credentials(connection.trust)
+    return grpc.aio.secure_channel(
+        target(connection.address), shown, options=_options(connection.address)
+    )
 
 
-def service_config() -> str:
-    """GRPC's service config: which methods it may repeat, when, and how often.
+def service_config(address: str = "") -> str:
+    """GRPC's service config: how calls are shared, which may be repeated, when, and how often.
 
     Only what the contract marks as repeatable, and what is done once by its request id; and only
-    where no answer came.
+    where no answer came. Where there are several gateways a call waits until one takes it.
     """
     names = [
         {"service": method.service, "method": method.name}
@@ -129,26 +181,16 @@ def service_config() -> str:
         "backoffMultiplier": 5,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]})
+    several = is_several(address)
+    methods: list[dict[str, Any]] = [
+        {"name": [{}], "waitForReady": several},
+        {"name": names, "retryPolicy": policy, "waitForReady": several},
+    ]
+    return json.dumps({"methodConfig": methods} | (BALANCED if several else {}))
 
 
-def _checked_address(address: str) -> str:
-    if not address:
-        raise FailedPrecondition(
-            "No server is named: start one with `llmspell up`, set LLMSPELL_ADDRESS to HOST:PORT, "
-            "or give an address.",
-            reason="CONFIG_INVALID",
-            metadata={"key": "address"},
-        )
-    if address.startswith(("unix:", "dns:", "ipv4:", "ipv6:")):
-        return address
-    _, colon, port = address.rpartition(":")
-    if "/" in address or not colon or not port.isascii() or not port.isdigit():
-        raise InvalidArgument(
-            f"address must be HOST:PORT, such as 127.0.0.1:50060, not {address!r}.",
-            metadata={"field": "address"},
-        )
-    return address
+def _options(address: str) -> tuple[tuple[str, object], ...]:
+    return (*_OPTIONS, ("grpc.service_config", service_config(address)))
 
 
 def _header_text(name: str, value: str) -> str:
@@ -163,7 +205,6 @@ def _header_text(name: str, value: str) -> str:
 _OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.service_config", service_config()),
     # Calls larger than this buffer would not be repeated.
     ("grpc.per_rpc_retry_buffer_size", 2 * MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", 30_000),

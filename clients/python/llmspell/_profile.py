@@ -6,17 +6,23 @@ it must be readable by its owner only.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import stat
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from llmspell.errors import FailedPrecondition
+from llmspell.errors import FailedPrecondition, InvalidArgument
 
+KEYRING_SERVICE = "llmspell"
+"""Under which keys are in the system's keyring."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 _MODE = 0o600
 _FOLDER_MODE = 0o700
 
@@ -31,16 +37,71 @@ class Profile:
     """Key for that gateway, and for no other."""
     tenant: str = ""
     """Tenant to act for with that key."""
+    keyring: str = ""
+    """The key is under this name in the system's keyring, and not here."""
+    ca_file: str = ""
+    """Authority that signed the gateway's certificate, or `system`; empty: plaintext."""
+    certificate_file: str = ""
+    """Own certificate, where the gateway asks for one."""
+    key_file: str = ""
+    """Its key."""
 
 
 def profile_path(environment: Mapping[str, str] | None = None) -> Path:
-    """Where the profile is; None: in the environment of this process."""
+    """Where the profile is that is in use; None: in the environment of this process.
+
+    What `LLMSPELL_PROFILE` names, a file or a profile by its name; else the one that
+    `llmspell profile use` chose; else that of `llmspell up`.
+    """
     environment = os.environ if environment is None else environment
     named = environment.get("LLMSPELL_PROFILE")
     if named:
-        return Path(named)
+        return found_profile(named, environment)
+    chosen = chosen_profile(environment)
+    return named_path(chosen, environment) if chosen else usual_path(environment)
+
+
+def usual_path(environment: Mapping[str, str] | None = None) -> Path:
+    """Where `llmspell up` writes its profile."""
+    environment = os.environ if environment is None else environment
+    named = environment.get("LLMSPELL_PROFILE")
+    return Path(named) if named else profile_folder(environment) / "profile.toml"
+
+
+def profile_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Where profiles are kept."""
+    environment = os.environ if environment is None else environment
     home = environment.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
-    return Path(home) / "llmspell" / "profile.toml"
+    return Path(home) / "llmspell"
+
+
+def named_path(name: str, environment: Mapping[str, str] | None = None) -> Path:
+    """Where the profile of a name is kept; the name's form is checked."""
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            "A profile's name is 1 to 32 lower-case letters, digits, '_' and '-', beginning with "
+            f"a letter or digit, not {name[:64]!r}.",
+            metadata={"field": "name"},
+        )
+    return profile_folder(environment) / "profiles" / f"{name}.toml"
+
+
+def found_profile(text: str, environment: Mapping[str, str] | None = None) -> Path:
+    """The file that is meant by a path, or by the name of a profile."""
+    path = Path(text)
+    if _NAME.fullmatch(text) and not path.exists():
+        named = named_path(text, environment)
+        return named if named.exists() else path
+    return path
+
+
+def chosen_profile(environment: Mapping[str, str] | None = None) -> str:
+    """The name of the profile that was chosen; empty: none, or it has gone."""
+    try:
+        name = (profile_folder(environment) / "current").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return name if _NAME.fullmatch(name) and named_path(name, environment).exists() else ""
 
 
 def read_profile(path: Path) -> Profile | None:
@@ -64,21 +125,32 @@ def read_profile(path: Path) -> Profile | None:
     return _checked(path, content)
 
 
-def write_profile(path: Path | None, *, address: str, api_key: str, tenant: str = "") -> Path:
+def write_profile(
+    path: Path | None,
+    *,
+    address: str,
+    api_key: str = "",
+    tenant: str = "",
+    keyring: str = "",
+    ca_file: str = "",
+) -> Path:
     """Write a profile that only its owner can read, all at once; where it is now.
 
     Args:
         path: The file; None: the usual place.
         address: `HOST:PORT` of the gateway.
-        api_key: Key for it.
+        api_key: Key for it; empty: it is in the keyring.
         tenant: Tenant to act for; empty: none is named.
+        keyring: Name of the key in the system's keyring.
+        ca_file: Authority that signed the gateway's certificate; empty: plaintext.
 
     Raises:
         OSError: the folder or the file cannot be written.
     """
-    target = path or profile_path()
+    target = path or usual_path()
     target.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-    values = {"address": address, "api_key": api_key, "tenant": tenant}
+    values = {"address": address, "api_key": api_key, "tenant": tenant, "keyring": keyring}
+    values["ca_file"] = ca_file
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value]
     # mkstemp makes the file 0600 from its first moment; the rename makes it whole or absent.
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".profile-")
@@ -99,7 +171,22 @@ def _checked(path: Path, content: dict[str, object]) -> Profile:
             raise _invalid(path, f"has the unknown key {name!r}; known are {', '.join(known)}")
         if not isinstance(value, str):
             raise _invalid(path, f"must give {name!r} as text in quotes")
-    return Profile(**content)  # type: ignore[arg-type]  # checked to be text just above
+    profile = Profile(**content)  # type: ignore[arg-type]  # checked to be text just above
+    if profile.keyring and not profile.api_key:
+        return replace(profile, api_key=_from_keyring(path, profile.keyring))
+    return profile
+
+
+def _from_keyring(path: Path, name: str) -> str:
+    """The key of a profile that keeps none itself."""
+    try:
+        keyring = importlib.import_module("keyring")
+        key = keyring.get_password(KEYRING_SERVICE, name)
+    except Exception as error:  # noqa: BLE001  (each backend has errors of its own)
+        raise _invalid(path, f"has its key in a keyring that cannot be read: {error}") from None
+    if not key:
+        raise _invalid(path, "has its key in the keyring, and it is not there; log in again")
+    return str(key)
 
 
 def _invalid(path: Path, why: str) -> FailedPrecondition:

@@ -12,6 +12,7 @@ from llmspell._settings import exactness, search_result, time_range, to_hnsw
 from llmspell._values import (
     from_fields,
     from_timestamp,
+    from_vector,
     int32,
     to_duration,
     to_fields,
@@ -23,12 +24,14 @@ from llmspell.types import (
     ChunkUnit,
     Document,
     DocumentSummary,
+    EmbeddedTexts,
     EmbeddingProvider,
     IngestResult,
     Passage,
     Progress,
     Reembedding,
     SearchResult,
+    TextChunk,
 )
 from llmspell.v1 import rag_pb2 as pb
 
@@ -190,6 +193,29 @@ def delete_documents(document_ids: Iterable[str], collection: str, scope: str) -
 def embedding_providers() -> Call[list[EmbeddingProvider]]:
     """The embedding providers that the deployment has."""
     return Call(pb.ListEmbeddingProvidersRequest(), _providers)
+
+
+def chunk_text(text: str, chunking: pb.Chunking, provider: str) -> Call[list[TextChunk]]:
+    """Cut a text."""
+    request = pb.ChunkTextRequest(text=text, chunking=chunking, provider=provider)
+    return Call(
+        request,
+        lambda answer: [TextChunk(each.text, each.start, each.end) for each in answer.chunks],
+    )
+
+
+def embed_texts(texts: Iterable[str], provider: str) -> Call[EmbeddedTexts]:
+    """Embed texts."""
+    request = pb.EmbedTextsRequest(texts=texts, provider=provider)
+    return Call(
+        request,
+        lambda answer: EmbeddedTexts(
+            vectors=[from_vector(vector) for vector in answer.vectors],
+            embedding=from_embedding(answer.identity),
+            token_count=answer.token_count,
+            cached_count=answer.cached_count,
+        ),
+    )
 
 
 def _document(document: Document | str, path: str) -> pb.Document:

@@ -6,9 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 
 from llmspell._contract import Call
+from llmspell._interact import log_of
 from llmspell._values import to_duration
 from llmspell.errors import InvalidArgument
-from llmspell.types import RunEvent, RunLimits, RunOutput, RunResult, RunStarted
+from llmspell.types import (
+    RunEvent,
+    RunLimits,
+    RunMetrics,
+    RunOutput,
+    RunResult,
+    RunStarted,
+)
 from llmspell.v1 import script_pb2 as pb
 
 _UINT64 = range(2**64)
@@ -22,6 +30,7 @@ def run(
     named: Mapping[str, str] | None,
     limits: RunLimits | None,
     session: str,
+    journal: bool | None = None,
 ) -> Call[RunEvent | None]:
     """Run a script; one event an answer, None for a kind that this client does not know."""
     request = pb.RunScriptRequest(
@@ -31,8 +40,9 @@ def run(
         named_arguments=named,
         limits=None if limits is None else _limits(limits),
         session_id=session,
+        journal=journal,
     )
-    return Call(request, _event)
+    return Call(request, event)
 
 
 def check(source: str, name: str) -> Call[None]:
@@ -46,6 +56,7 @@ def _limits(limits: RunLimits) -> pb.RunLimits:
         cpu_time=to_duration(limits.cpu_s, "limits.cpu_s"),
         memory_bytes=_byte_count(limits.memory_bytes, "limits.memory_bytes"),
         output_bytes=_byte_count(limits.output_bytes, "limits.output_bytes"),
+        max_cost_usd=limits.max_cost_usd or 0.0,
     )
 
 
@@ -57,12 +68,17 @@ def _byte_count(count: int | None, path: str) -> int:
     return count
 
 
-def _event(answer: pb.RunScriptResponse) -> RunEvent | None:
+def event(answer: pb.RunScriptResponse) -> RunEvent | None:
+    """What happened in a run; None for a kind that this client does not know."""
     match answer.WhichOneof("event"):
         case "started":
-            return RunStarted(answer.started.run_id)
+            return RunStarted(answer.started.run_id, answer.started.journal)
         case "output":
             return RunOutput(answer.output.data)
+        case "log":
+            return log_of(answer.log)
+        case "metrics":
+            return RunMetrics(**json.loads(answer.metrics.json))
         case "result":
             return _result(answer.result)
         case _:

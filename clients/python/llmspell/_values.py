@@ -48,6 +48,11 @@ def to_fields(metadata: Mapping[str, Any], path: str) -> dict[str, Value]:
         raise
 
 
+def to_map(values: Mapping[str, Any], path: str) -> MapValue:
+    """Values by name, as the contract's map."""
+    return MapValue(fields=to_fields(values, path))
+
+
 def from_value(value: Value) -> Any:
     """The contract's value as a Python value."""
     kind = value.WhichOneof("kind")

@@ -169,3 +169,22 @@ class Reembedding:
     done_count: int
     total_count: int
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStats:
+    """Counts of a scope or of a whole tenant."""
+
+    collection_count: int
+    record_count: int
+    indexed_count: int
+    stored_bytes: int
+    revision: int
+    history_count: int = 0
+    history_bytes: int = 0
+    memory_bytes: int = 0
+    """What open collections take, mapped files included."""
+    index_bytes: int = 0
+    segment_count: int = 0
+    dead_count: int = 0
+    search_count: int = 0

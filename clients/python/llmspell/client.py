@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from datetime import datetime
 
-from llmspell import _scripts, _tenants
+from llmspell import _interact, _scripts, _tenants
 from llmspell import types as t
+from llmspell._blocking_agents import AgentCalls
 from llmspell._blocking_artifacts import ArtifactCalls
+from llmspell._blocking_audit import AuditCalls
 from llmspell._blocking_backups import BackupCalls
 from llmspell._blocking_events import EventCalls
+from llmspell._blocking_identity import IdentityCalls
 from llmspell._blocking_journals import JournalCalls
 from llmspell._blocking_migrations import MigrationCalls
+from llmspell._blocking_policies import PolicyCalls
+from llmspell._blocking_providers import ProviderCalls
+from llmspell._blocking_runs import RunCalls
 from llmspell._blocking_sessions import SessionCalls
 from llmspell._blocking_state import StateCalls
+from llmspell._blocking_templates import TemplateCalls
+from llmspell._blocking_tenants import TenantCalls
+from llmspell._blocking_tools import ToolCalls
+from llmspell._blocking_usage import UsageCalls
 from llmspell._blocking_vault import VaultCalls
 from llmspell._blocking_vectors import VectorCalls
+from llmspell._blocking_workflows import WorkflowCalls
 
 
 class Client(
+    AgentCalls,
     ArtifactCalls,
+    AuditCalls,
     BackupCalls,
     EventCalls,
+    IdentityCalls,
     JournalCalls,
+    RunCalls,
     SessionCalls,
     MigrationCalls,
     StateCalls,
+    TenantCalls,
+    ToolCalls,
+    PolicyCalls,
+    ProviderCalls,
+    TemplateCalls,
+    UsageCalls,
     VaultCalls,
     VectorCalls,
+    WorkflowCalls,
 ):
     """A connection to a gateway, as one caller. Safe to share between threads.
 
@@ -50,6 +73,7 @@ class Client(
         named: Mapping[str, str] | None = None,
         limits: t.RunLimits | None = None,
         session: str = "",
+        journal: bool | None = None,
     ) -> Generator[t.RunEvent, None, None]:
         """Run a script; its events as they happen, `RunResult` last.
 
@@ -63,6 +87,8 @@ class Client(
             named: Read as `ARGS.name`.
             limits: Lower ones than the deployment's.
             session: Id of the session that is the run's current one.
+            journal: Whether what it observes is kept, so that it can be made again or gone on
+                with; None: where there is a session.
 
         Raises:
             InvalidArgument: SCRIPT_SYNTAX, with `name` and `line` in its metadata.
@@ -71,33 +97,47 @@ class Client(
             DeadlineExceeded: RUN_TIME_LIMIT.
         """
         call = _scripts.run(
-            source, name=name, args=args, named=named, limits=limits, session=session
+            source,
+            name=name,
+            args=args,
+            named=named,
+            limits=limits,
+            session=session,
+            journal=journal,
         )
         return self._stream(call)
+
+    def interact(
+        self,
+        inputs: t.InteractInputs,
+        *,
+        name: str = "",
+        args: Iterable[str] = (),
+        named: Mapping[str, str] | None = None,
+        session: str = "",
+    ) -> Generator[t.InteractEvent, None, None]:
+        """Run Lua piece by piece in one worker; what a piece leaves is there for the next.
+
+        One `InteractAnswer` for each input that asks for one, in order, and before it what the
+        piece printed. It lasts while inputs may come: give `alive` at least every half minute.
+
+        Args:
+            inputs: What to do.
+            name: What messages call it.
+            args: Read in the script as `ARGS[1]`, ….
+            named: Read as `ARGS.name`.
+            session: Id of the session that is the run's current one.
+        """
+        start = _interact.start(name, args, named, session)
+        for event in self._exchange(_interact.interact(start, inputs)):
+            if event is not None:
+                yield event
 
     def check(self, source: str, *, name: str = "") -> None:
         """Compile a script without running it; InvalidArgument where it does not compile."""
         self._unary(_scripts.check(source, name))
 
     # Tenants and processes.
-
-    def create_tenant(
-        self, tenant_id: str, *, display_name: str = "", isolation: t.Isolation = "namespace"
-    ) -> t.Tenant:
-        """Make a tenant; the operator's call, like all that follow on tenants and keys."""
-        return self._unary(_tenants.create_tenant(tenant_id, display_name, isolation))
-
-    def get_tenant(self, tenant_id: str) -> t.Tenant:
-        """One tenant."""
-        return self._unary(_tenants.get_tenant(tenant_id))
-
-    def list_tenants(self) -> Iterator[t.Tenant]:
-        """All tenants in order of id; pages come as they are needed."""
-        return self._entries(_tenants.list_tenants())
-
-    def delete_tenant(self, tenant_id: str) -> t.DeletedTenant:
-        """Remove a tenant, its keys and everything it has stored."""
-        return self._unary(_tenants.delete_tenant(tenant_id))
 
     def create_key(
         self,
@@ -106,12 +146,19 @@ class Client(
         roles: Iterable[str] = (),
         display_name: str = "",
         row_filter: t.Filter | None = None,
+        scopes: Iterable[str] = (),
+        expire_time: datetime | None = None,
     ) -> t.CreatedKey:
         """Make a key with the roles `reader`, `writer` or `admin` (none given).
 
         Records of vectors and documents that `row_filter` does not let through do not exist for it.
+        Of what its roles give it has only `scopes`, where there are any. From `expire_time` on it
+        is refused.
         """
-        return self._unary(_tenants.create_key(tenant_id, roles, display_name, row_filter))
+        call = _tenants.create_key(
+            tenant_id, roles, display_name, row_filter, scopes=scopes, expire_time=expire_time
+        )
+        return self._unary(call)
 
     def list_keys(self, tenant_id: str) -> Iterator[t.ApiKey]:
         """A tenant's keys without their secrets; pages come as they are needed."""
@@ -128,3 +175,7 @@ class Client(
     def processes(self) -> list[t.ProcessStatus]:
         """The gateway and the processes behind it."""
         return self._unary(_tenants.processes())
+
+    def metrics(self) -> dict[str, str]:
+        """What each process counts and measures, in Prometheus's text format; empty: it is away."""
+        return self._unary(_tenants.metrics())

@@ -71,6 +71,7 @@ class LLMSpellError(Exception):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         request_id: str = "",
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -81,6 +82,8 @@ class LLMSpellError(Exception):
         """What varies in the message, such as `expected` and `got`."""
         self.request_id = request_id
         """The call's id in the server's log; empty where it never got there."""
+        self.retry_after_s = retry_after_s
+        """Seconds after which the server says that the call may be made again (RetryInfo)."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.reason}, {self.message!r}, {self.metadata!r})"
@@ -191,7 +194,7 @@ def from_rpc(error: grpc.RpcError, address: str) -> LLMSpellError:
     trailers = _trailers(error.trailing_metadata())
     family = _FAMILIES.get(code, Internal)
     request_id = str(trailers.get(_REQUEST_ID_KEY, ""))
-    info = _error_info(trailers.get(_DETAILS_KEY))
+    info, retry_after_s = _told(trailers.get(_DETAILS_KEY))
     details = error.details() or ""
     if info is None:
         return family(
@@ -199,30 +202,70 @@ def from_rpc(error: grpc.RpcError, address: str) -> LLMSpellError:
             metadata={"transport": details},
             request_id=request_id,
         )
-    return family(details, reason=info.reason, metadata=dict(info.metadata), request_id=request_id)
+    return family(
+        details,
+        reason=info.reason,
+        metadata=dict(info.metadata),
+        request_id=request_id,
+        retry_after_s=retry_after_s,
+    )
 
 
 def _trailers(metadata: Any) -> dict[str, str | bytes]:
     return {key: value for key, value in metadata or ()}  # noqa: C416  (grpc.aio's is no mapping)
 
 
-def _error_info(details: str | bytes | None) -> error_details_pb2.ErrorInfo | None:
+def _told(details: str | bytes | None) -> tuple[error_details_pb2.ErrorInfo | None, float | None]:
+    """Why, and after how many seconds to come again."""
+    found, retry_after_s = None, None
     if not isinstance(details, bytes):
-        return None
+        return None, None
     try:
-        status = status_pb2.Status.FromString(details)
-    except DecodeError:
-        return None
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details:
-        if detail.Unpack(info) and info.domain == _DOMAIN:
-            return info
-    return None
+        for detail in status_pb2.Status.FromString(details).details:
+            info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+            if detail.Unpack(info) and info.domain == _DOMAIN:
+                found = found or info
+            elif detail.Unpack(retry):
+                retry_after_s = max(retry.retry_delay.ToTimedelta().total_seconds(), 0.0)
+    except (DecodeError, OverflowError):
+        pass
+    return found, retry_after_s
+
+
+_TLS_TROUBLES = {
+    "certificate has expired": "its certificate has expired",
+    "certificate is not yet valid": "its certificate does not count yet; look at both clocks",
+    "Hostname Verification Check failed": "its certificate is for another name",
+    "unable to get local issuer": "its certificate is not signed by the authority that is trusted "
+    "here (ca_file)",
+    "self signed": "its certificate is signed by itself, not by the authority that is trusted here",
+    "self-signed": "its certificate is signed by itself, not by the authority that is trusted here",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted here (ca_file)",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS; call it without ca_file if that is meant",
+    "CERTIFICATE_REQUIRED": "it asks for a certificate (certificate_file, key_file)",
+    "TLSV1_ALERT": "it does not take the certificate that is shown (certificate_file)",
+    "SSL_ERROR": "the two agree on no TLS; 1.3 is needed",
+}
+"""What grpc's texts say → what is told; the first that fits."""
+
+
+def _tls_message(details: str, address: str) -> str:
+    """What went wrong with TLS, empty where it is something else."""
+    if "handshake failed" not in details and "verification check failed" not in details:
+        return ""
+    for text, told in _TLS_TROUBLES.items():
+        if text in details:
+            return f"No encrypted connection to {address}: {told}."
+    return ""
 
 
 def _transport_message(code: str, details: str, address: str) -> str:
     """What to tell where no service of ours has spoken; grpc's own texts are for its authors."""
+    if code == "UNAVAILABLE" and (told := _tls_message(details, address)):
+        return told
     if code == "UNAVAILABLE":
+        if "failed to connect" in details and details.endswith("Socket closed"):
+            return f"Nothing answers at {address}; if it speaks TLS, name its authority (ca_file)."
         if "failed to connect" in details or "resolv" in details:
             return f"Nothing answers at {address}."
         return f"The connection to {address} ended before the answer came."

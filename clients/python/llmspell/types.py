@@ -5,13 +5,37 @@ Times are aware datetimes in UTC; durations are seconds.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeAlias
 
+from llmspell._agent_types import (
+    Agent,
+    AgentAsTool,
+    AgentFunction,
+    AgentLimits,
+    AgentOutput,
+    AgentSpec,
+    AgentState,
+    AgentTransition,
+    Citation,
+    Composite,
+    CompositeStrategy,
+    Conversation,
+    ConversationMessage,
+    Media,
+    OfferedFunction,
+    VectorMemory,
+)
 from llmspell._artifact_types import Artifact, Content
+from llmspell._audit_types import (
+    AuditCheck,
+    AuditDecision,
+    AuditEntry,
+    AuditHead,
+    AuditKind,
+)
 from llmspell._backup_types import (
     Backup,
     BackupCheck,
@@ -23,7 +47,27 @@ from llmspell._backup_types import (
     TenantImport,
 )
 from llmspell._event_types import Event, Events, EventStats, NewEvent, SkippedEvents
+from llmspell._execution_types import (
+    AgentToolCall,
+    ExecutionCallback,
+    ExecutionEvent,
+    ExecutionEventKind,
+    ExecutionFailure,
+    Spent,
+    StepResult,
+    WorkflowStatus,
+)
+from llmspell._identity_types import Grant, Token
 from llmspell._journal_types import Journal, JournalEntry
+from llmspell._kept_run_types import (
+    Modification,
+    ReplayDifference,
+    ReplayMode,
+    ReplayReport,
+    Run,
+    RunCall,
+    RunStatus,
+)
 from llmspell._migration_types import (
     FieldType,
     Migration,
@@ -37,7 +81,30 @@ from llmspell._migration_types import (
     StateSchema,
     Transform,
 )
-from llmspell._process_types import FoundDamage, ProcessStatus
+from llmspell._policy_types import CrossSession, Policy, PolicyOutcome, PolicyVerdict
+from llmspell._process_types import CertificateStatus, FoundDamage, HookCounts, ProcessStatus
+from llmspell._provider_types import (
+    Model,
+    ModelPull,
+    Models,
+    Provider,
+    ProviderTest,
+)
+from llmspell._quota_types import Quota, QuotaUsage
+from llmspell._run_types import (
+    InteractAnswer,
+    InteractEvent,
+    InteractInput,
+    InteractInputs,
+    RunEvent,
+    RunLimits,
+    RunLog,
+    RunMetrics,
+    RunOutput,
+    RunResult,
+    RunStarted,
+)
+from llmspell._search_types import Hit, Passage, SearchResult
 from llmspell._session_types import (
     RestoredCheckpoint,
     Session,
@@ -58,6 +125,44 @@ from llmspell._state_types import (
     StateChange,
     StateChanges,
 )
+from llmspell._template_types import (
+    Template,
+    TemplateArtifact,
+    TemplateEstimate,
+    TemplateParameter,
+    TemplateResult,
+)
+from llmspell._tenant_types import (
+    ApiKey,
+    Caller,
+    CreatedKey,
+    DeletedTenant,
+    DeletionReceipt,
+    ErasedPart,
+    LimitChanges,
+    RetentionChanges,
+    Tenant,
+    TenantLimits,
+    TenantRetention,
+    TenantStatus,
+)
+from llmspell._text_types import (
+    Document,
+    EmbeddedTexts,
+    EmbeddingProvider,
+    IngestResult,
+    TextChunk,
+)
+from llmspell._tool_types import Tool, ToolResult
+from llmspell._usage_types import (
+    Budget,
+    BudgetPeriod,
+    CostEstimate,
+    TenantUsage,
+    UsageGroup,
+    UsageReport,
+    UsageRow,
+)
 from llmspell._vault_types import DataKey, VaultStatus
 from llmspell._vector_types import (
     Checkpoint,
@@ -72,12 +177,35 @@ from llmspell._vector_types import (
     Snapshot,
     TextSettings,
     VectorSettings,
+    VectorStats,
+)
+from llmspell._workflow_types import (
+    RegisteredWorkflow,
+    WorkflowForm,
+    WorkflowFunction,
+    WorkflowProblem,
+    WorkflowResult,
+    WorkflowRun,
 )
 from llmspell.v1.types_pb2 import Filter as FilterMessage
 
 __all__ = [
+    "Agent",
+    "AgentAsTool",
+    "AgentFunction",
+    "AgentLimits",
+    "AgentOutput",
+    "AgentSpec",
+    "AgentState",
+    "AgentToolCall",
+    "AgentTransition",
     "ApiKey",
     "Artifact",
+    "AuditCheck",
+    "AuditDecision",
+    "AuditEntry",
+    "AuditHead",
+    "AuditKind",
     "Backup",
     "BackupCheck",
     "BackupDamage",
@@ -85,38 +213,63 @@ __all__ = [
     "BackupsCleanedUp",
     "BatchOperation",
     "BatchResult",
+    "Budget",
+    "BudgetPeriod",
     "Caller",
+    "CertificateStatus",
     "ChangeKind",
     "CheckItem",
     "Checkpoint",
     "ChunkUnit",
+    "Citation",
     "Collection",
     "Columns",
+    "Composite",
+    "CompositeStrategy",
     "Content",
+    "Conversation",
+    "ConversationMessage",
+    "CostEstimate",
     "CreatedKey",
+    "CrossSession",
     "DataKey",
     "DeleteItem",
     "DeletedTenant",
+    "DeletionReceipt",
     "Document",
     "DocumentSummary",
+    "EmbeddedTexts",
     "Embedding",
     "EmbeddingProvider",
     "Encoding",
+    "ErasedPart",
     "Event",
     "EventStats",
     "Events",
+    "ExecutionCallback",
+    "ExecutionEvent",
+    "ExecutionEventKind",
+    "ExecutionFailure",
     "FieldType",
     "Filter",
     "FoundDamage",
+    "Grant",
     "Hit",
     "Hnsw",
+    "HookCounts",
     "IncrementItem",
     "IngestResult",
+    "InteractAnswer",
+    "InteractEvent",
+    "InteractInput",
+    "InteractInputs",
     "Isolation",
     "Item",
     "Journal",
     "JournalEntry",
+    "LimitChanges",
     "Matrix",
+    "Media",
     "Metric",
     "Migration",
     "MigrationFailure",
@@ -125,21 +278,43 @@ __all__ = [
     "MigrationStatus",
     "MigrationValidation",
     "Mode",
+    "Model",
+    "ModelPull",
+    "Models",
+    "Modification",
     "NewEvent",
+    "OfferedFunction",
     "Passage",
+    "Policy",
+    "PolicyOutcome",
+    "PolicyVerdict",
     "ProcessStatus",
     "Progress",
+    "Provider",
+    "ProviderTest",
+    "Quota",
+    "QuotaUsage",
     "Record",
     "Reembedding",
+    "RegisteredWorkflow",
+    "ReplayDifference",
+    "ReplayMode",
+    "ReplayReport",
     "ResolvedItem",
     "RestoreDelta",
     "Restored",
     "RestoredCheckpoint",
+    "RetentionChanges",
+    "Run",
+    "RunCall",
     "RunEvent",
     "RunLimits",
+    "RunLog",
+    "RunMetrics",
     "RunOutput",
     "RunResult",
     "RunStarted",
+    "RunStatus",
     "SchemaField",
     "SchemaVersion",
     "ScopeSettings",
@@ -151,21 +326,44 @@ __all__ = [
     "SetItem",
     "SkippedEvents",
     "Snapshot",
+    "Spent",
     "StateChange",
     "StateChanges",
     "StateSchema",
+    "StepResult",
+    "Template",
+    "TemplateArtifact",
+    "TemplateEstimate",
+    "TemplateParameter",
+    "TemplateResult",
     "Tenant",
     "TenantImport",
+    "TenantLimits",
+    "TenantRetention",
+    "TenantStatus",
+    "TenantUsage",
+    "TextChunk",
     "TextSettings",
     "TimeSpan",
+    "Token",
+    "Tool",
+    "ToolResult",
     "Transform",
+    "UsageGroup",
+    "UsageReport",
+    "UsageRow",
     "VaultStatus",
     "VectorLike",
+    "VectorMemory",
     "VectorSettings",
     "VectorStats",
+    "WorkflowForm",
+    "WorkflowFunction",
+    "WorkflowProblem",
+    "WorkflowResult",
+    "WorkflowRun",
+    "WorkflowStatus",
 ]
-
-_T = TypeVar("_T")
 
 VectorLike: TypeAlias = Iterable[float]
 """Numbers in order: a list, an `array`, a one-dimensional numpy array, …; float32 buffers are
@@ -252,226 +450,3 @@ class Record:
     """Returned only."""
     revision: int = 0
     """Returned only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A record that a search found."""
-
-    record_id: str
-    score: float
-    """Larger is nearer."""
-    distance: float
-    """Smaller is nearer."""
-    metadata: dict[str, Any]
-    text: str
-    vector: array[float] | None
-    """float32, where asked for."""
-    event_time: datetime | None
-    ingest_time: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A piece of a document that was found."""
-
-    record_id: str
-    """`DOCUMENT#NUMBER`."""
-    document_id: str
-    chunk_index: int
-    """Which chunk of the document, from 0."""
-    text: str
-    score: float
-    """Larger is nearer."""
-    metadata: dict[str, Any]
-    dense_score: float | None = None
-    """Nearness, where it was looked at."""
-    lexical_score: float | None = None
-    """BM25, where the words were looked at."""
-    event_time: datetime | None = None
-    ingest_time: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult(Sequence[_T], Generic[_T]):
-    """What was found, best first; use it as a list."""
-
-    hits: tuple[_T, ...]
-    exact: bool
-    """Whether every record was looked at."""
-    revision: int
-    """At which this was true."""
-    path: str = ""
-    """How the search went about it: `scan`, `matches`, `graph`, `graph_widened`, `fallback`."""
-    candidate_count: int = 0
-    """How many records were looked at."""
-    match_count: int = 0
-    """Records that filter, times and policy let through."""
-    complete: bool = True
-    """Whether there are as many hits as there are to be had."""
-
-    @overload
-    def __getitem__(self, index: int) -> _T: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[_T, ...]: ...
-    def __getitem__(self, index: int | slice) -> _T | tuple[_T, ...]:
-        return self.hits[index]
-
-    def __len__(self) -> int:
-        return len(self.hits)
-
-
-@dataclass(frozen=True, slots=True)
-class VectorStats:
-    """Counts of a scope or of a whole tenant."""
-
-    collection_count: int
-    record_count: int
-    indexed_count: int
-    stored_bytes: int
-    revision: int
-    history_count: int = 0
-    history_bytes: int = 0
-    memory_bytes: int = 0
-    """What open collections take, mapped files included."""
-    index_bytes: int = 0
-    segment_count: int = 0
-    dead_count: int = 0
-    search_count: int = 0
-
-
-# Documents.
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A text to ingest."""
-
-    text: str
-    document_id: str = ""
-    """Unique in the collection, and replaced there; empty: made from the text."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Copied to each chunk."""
-    event_time: datetime | None = None
-    ttl_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IngestResult:
-    """What an ingestion stored."""
-
-    document_ids: list[str]
-    """In the order given."""
-    chunk_count: int
-    token_count: int
-    cached_count: int
-    """Chunks whose vectors came from the cache."""
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingProvider:
-    """One that this deployment has."""
-
-    name: str
-    embedding: Embedding
-    default: bool
-
-
-# Scripts.
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """Limits of one run; None: the deployment's, which are also the most that may be asked."""
-
-    wall_s: float | None = None
-    cpu_s: float | None = None
-    memory_bytes: int | None = None
-    output_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunStarted:
-    """The run began."""
-
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutput:
-    """The run printed."""
-
-    data: bytes
-    """As printed; a character may be cut between two of these."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """The run ended well."""
-
-    value: Any
-    """What the script returned; a list where it returned several; None where nothing."""
-    elapsed_s: float
-    call_count: int
-    output_bytes: int
-
-
-RunEvent: TypeAlias = RunStarted | RunOutput | RunResult
-
-
-# Tenants and processes.
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """Who data belongs to."""
-
-    tenant_id: str
-    display_name: str
-    create_time: datetime | None
-    isolation: str = "namespace"
-    """How its vectors are kept apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeletedTenant:
-    """What went with a tenant."""
-
-    item_count: int
-    record_count: int
-    key_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key, without its secret."""
-
-    key_id: str
-    tenant_id: str
-    roles: tuple[str, ...]
-    display_name: str
-    create_time: datetime | None
-    row_filter: FilterMessage | None = None
-    """Records that do not match do not exist for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CreatedKey:
-    """A new key with its secret: the only time that it is told."""
-
-    key: str = field(repr=False)
-    """The whole key."""
-    api_key: ApiKey
-    """What is kept of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who the server takes the client for."""
-
-    principal: str
-    """The key's public part, or `operator`."""
-    tenant_id: str
-    """Acted for; empty where an operator named none."""
-    permissions: tuple[str, ...]
