@@ -28,7 +28,7 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /whe
 FROM ${BASE_IMAGE}
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent \
        --shell /usr/sbin/nologin llmspell \
-    && install -d -o 10001 -g 10001 -m 0700 /data/state /data/vector
+    && install -d -o 10001 -g 10001 -m 0700 /data/runtime /data/state /data/vector
 COPY --from=build /opt/llmspell /opt/llmspell
 ENV PATH=/opt/llmspell/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
