@@ -2,7 +2,8 @@
 
 `tests/house/test_reference.py` compares what is written with what would be. Comments come from the
 contract itself, meanings of settings from `services/common/settings.py`, limits from
-`services/common/limits.py`, commands from the program's own `--help`.
+`services/common/limits.py`, commands from the program's own `--help`, tables of Lua functions from
+what stands above them in `services/runtime/worker/lua`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from google.protobuf.descriptor_pb2 import (
 from grpc_tools import protoc
 from llmspell.v1 import options_pb2
 
+from docs import lua_pages, tools_page
 from services.common import limits
 from services.common.config import describe, example, toml_text
 from services.gateway.cli.main import app
@@ -103,8 +105,16 @@ def contract() -> list[ProtoFile]:
 def pages() -> dict[Path, str]:
     """Every generated file with its text."""
     made = {"rpc": rpc, "errors": errors, "config": config, "limits": limits_page, "cli": cli}
+    made["tools"] = tools
     written = {REFERENCE / f"{name}.md": make() for name, make in made.items()}
+    page = REFERENCE / "lua.md"
+    written[page] = lua_pages.filled(page.read_text("utf-8"))
     return written | {ROOT / "llmspell.toml.example": example()}
+
+
+def tools() -> str:
+    """Every tool."""
+    return "\n".join([*_heading("Tools", tools_page.ABOUT), *tools_page.lines()]) + "\n"
 
 
 def _heading(title: str, text: str) -> list[str]:
