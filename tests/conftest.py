@@ -8,16 +8,21 @@ import grpc  # noqa: F401
 import hypothesis
 import pytest
 
+from tests.models.local import local_model  # noqa: F401 - a fixture for all
+
 KEPT = {
+    "LLMSPELL_ATTACK_SCRIPTS",
     "LLMSPELL_CRASH_FIGURES",
     "LLMSPELL_CRASH_SCALE",
     "LLMSPELL_CRASH_SEED",
+    "LLMSPELL_FAULT_SCALE",
+    "LLMSPELL_FLOOD_SCALE",
     "LLMSPELL_KILL_SEED",
     "LLMSPELL_MEMORY_SCALE",
 }
 
 for name in list(os.environ):
-    if (name.startswith("LLMSPELL") and name not in KEPT) or name == "OPENAI_API_KEY":
+    if (name.startswith("LLMSPELL") and name not in KEPT) or name.endswith("_API_KEY"):
         del os.environ[name]
 # onnxruntime would send usage data; no test may reach outside.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

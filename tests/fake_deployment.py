@@ -35,6 +35,9 @@ from llmspell.v1 import (
     state_pb2_grpc,
     tenant_pb2,
     tenant_pb2_grpc,
+    tool_pb2,
+    tool_pb2_grpc,
+    types_pb2,
     vault_pb2,
     vault_pb2_grpc,
     vector_pb2,
@@ -79,8 +82,10 @@ class Deployment:
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, list[Callable[[Any], None]]] = {}
         self.process_status = process_pb2.SERVING_STATUS_SERVING
+        self.not_ready_reasons = []
         self.revision = 0
         self.run_left = threading.Event()
+        self.seconds_left = 0.0
 
     def enter(self, request: Any, context: Any) -> str:
         """Count the call, fail it where asked to, check the key; the tenant."""
@@ -483,6 +488,25 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         self.deployment.enter(request, context)
         return rag_pb2.DeleteDocumentsResponse(deleted_count=len(request.document_ids))
 
+    def ChunkText(self, request, context):
+        """One chunk a word."""
+        self.deployment.enter(request, context)
+        chunks, start = [], 0
+        for word in request.text.split():
+            start = request.text.index(word, start)
+            chunks.append(rag_pb2.TextChunk(text=word, start=start, end=start + len(word)))
+            start += len(word)
+        return rag_pb2.ChunkTextResponse(chunks=chunks)
+
+    def EmbedTexts(self, request, context):
+        """As long as the text, in one direction."""
+        self.deployment.enter(request, context)
+        identity = vector_pb2.EmbeddingIdentity(provider="local", model="m", dimension=2)
+        vectors = [types_pb2.Vector(values=[len(text), 0]) for text in request.texts]
+        return rag_pb2.EmbedTextsResponse(
+            vectors=vectors, identity=identity, token_count=5, cached_count=1
+        )
+
     def ListEmbeddingProviders(self, request, context):
         """The local one."""
         self.deployment.enter(request, context)
@@ -491,8 +515,107 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         return rag_pb2.ListEmbeddingProvidersResponse(providers=[provider])
 
 
+class ToolServicer(tool_pb2_grpc.ToolServiceServicer):
+    """Three tools, of which one can be executed: `shout`, which fails at a question."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        schema = {
+            "type": "object",
+            "properties": {
+                "input": {"type": "string", "description": "What to shout."},
+                "times": {
+                    "type": "integer",
+                    "default": 1,
+                    "minimum": 1,
+                    "description": "So often.",
+                },
+                "marks": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "Behind.",
+                },
+            },
+            "required": ["input"],
+        }
+        told = {"type": "object", "properties": {"text": {"type": "string", "description": "It."}}}
+        self.tools = [
+            tool_pb2.Tool(
+                name=name,
+                old_names=[f"old_{name}", *(["base64-encoder"] if name == "hum" else [])],
+                description=f"Knows {name}.",
+                version="1.2.3",
+                category=category,
+                level=level,
+                parameters_schema=json.dumps(schema),
+                result_schema=json.dumps(told),
+                notes="It is loud." if name == "shout" else "",
+                unavailable="no voice" if name == "sing" else "",
+            )
+            for name, category, level in (
+                ("hum", "music", "TOOL_LEVEL_SAFE"),
+                ("shout", "voice", "TOOL_LEVEL_RESTRICTED"),
+                ("sing", "music", "TOOL_LEVEL_PRIVILEGED"),
+            )
+        ]
+
+    def ListTools(self, request, context):
+        """By category and by a word of the name."""
+        self.deployment.enter(request, context)
+        fitting = [
+            tool
+            for tool in self.tools
+            if request.category in ("", tool.category) and request.query in tool.name
+        ]
+        page, token = _page(fitting, request.page_token)
+        return tool_pb2.ListToolsResponse(tools=page, next_page_token=token)
+
+    def GetTool(self, request, context):
+        """By either name."""
+        self.deployment.enter(request, context)
+        return tool_pb2.GetToolResponse(tool=self._find(request.name, context))
+
+    def ExecuteTool(self, request, context):
+        """The text in capitals; every argument comes back in the metadata."""
+        self.deployment.enter(request, context)
+        self.deployment.seconds_left = context.time_remaining()
+        tool = self._find(request.name, context)
+        text = request.arguments.fields["input"].string_value
+        if not text:
+            refuse(
+                context,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "FIELD_REQUIRED",
+                "input must be set.",
+                field="input",
+            )
+        answer = tool_pb2.ExecuteToolResponse(operation=tool.name, metadata=request.arguments)
+        answer.elapsed.FromMilliseconds(250)
+        if text.endswith("?"):
+            answer.failure.message, answer.failure.code = "Questions are not shouted.", "question"
+            answer.failure.details.fields["at"].int_value = len(text) - 1
+            return answer
+        answer.success, answer.message = True, "Shouted"
+        fields = answer.result.map_value.fields
+        fields["text"].string_value = text.upper()
+        fields["lines"].string_value = f"{text}\n{text}"
+        row = fields["rows"].list_value.values.add().map_value.fields
+        row["word"].string_value, row["length"].int_value = text, len(text)
+        return answer
+
+    def _find(self, name, context):
+        for tool in self.tools:
+            if name in (tool.name, *tool.old_names):
+                return tool
+        refuse(context, grpc.StatusCode.NOT_FOUND, "TOOL_NOT_FOUND", f"Tool '{name}' not found.")
+        raise AssertionError
+
+
 class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
-    """Runs nothing: prints the source; `fail…` fails in line 2, `wait` lasts until it is left."""
+    """Runs nothing: prints the source; `fail…` fails in line 2, `wait` lasts until it is left.
+
+    `log…` writes a line of a log and measures.
+    """
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -514,6 +637,11 @@ class ScriptServicer(script_pb2_grpc.ScriptServiceServicer):
         if request.source == "wait":
             self.deployment.run_left.wait()
         _fail_script(request, context)
+        if request.source.startswith("log"):
+            line = script_pb2.RunLog(level="warn", message="low", module="db", data_json='{"n":1}')
+            yield script_pb2.RunScriptResponse(log=line)
+            numbers = json.dumps({"counters": {"jobs": 2}, "gauges": {}, "histograms": {}})
+            yield script_pb2.RunScriptResponse(metrics=script_pb2.RunMetrics(json=numbers))
         arguments = [*request.positional_arguments, *sorted(request.named_arguments.items())]
         result = script_pb2.RunResult(json=json.dumps(len(arguments) or None), call_count=2)
         result.elapsed.FromMilliseconds(1500)
@@ -626,6 +754,7 @@ class ProcessServicer(process_pb2_grpc.ProcessServiceServicer):
             process = process_pb2.ProcessStatus(
                 name=name,
                 status=self.deployment.process_status,
+                not_ready_reasons=self.deployment.not_ready_reasons,
                 version="0.1.0",
                 pid=pid,
                 resident_bytes=50 * 1024 * 1024,
@@ -633,6 +762,16 @@ class ProcessServicer(process_pb2_grpc.ProcessServiceServicer):
             process.start_time.FromSeconds(1_700_000_000)
             processes.append(process)
         return process_pb2.GetProcessStatusResponse(processes=processes)
+
+    def GetMetrics(self, request, context):
+        """One number each."""
+        self.deployment.enter(request, context)
+        return process_pb2.GetMetricsResponse(
+            processes=[
+                process_pb2.ProcessMetrics(name=name, text=f'up{{process="{name}"}} 1\n')
+                for name in ("gateway", "runtime", "vector", "state")
+            ]
+        )
 
 
 class VaultServicer(vault_pb2_grpc.VaultServiceServicer):
@@ -678,6 +817,7 @@ def serving(deployment: Deployment, *, reflected: bool = True) -> Iterator[str]:
         script_pb2_grpc.add_ScriptServiceServicer_to_server(ScriptServicer(deployment), server)
         state_pb2_grpc.add_StateServiceServicer_to_server(StateServicer(deployment), server)
         tenant_pb2_grpc.add_TenantServiceServicer_to_server(TenantServicer(deployment), server)
+        tool_pb2_grpc.add_ToolServiceServicer_to_server(ToolServicer(deployment), server)
         vault_pb2_grpc.add_VaultServiceServicer_to_server(VaultServicer(deployment), server)
         vector_pb2_grpc.add_VectorServiceServicer_to_server(VectorServicer(deployment), server)
         liveness = health.HealthServicer()

@@ -4,7 +4,7 @@ The real one is asked the same in tests/integration.
 """
 
 from google.protobuf import message_factory
-from llmspell.v1 import state_pb2, vector_admin_pb2, vector_pb2
+from llmspell.v1 import state_pb2, tool_pb2, usage_pb2, vector_admin_pb2, vector_pb2
 
 from services.common.errors import Reason, ServiceError
 from services.common.scopes import SYSTEM_TENANT
@@ -62,6 +62,16 @@ class FakeState:
         gone = self.items.pop((tenant, request.scope, request.key), None)
         return state_pb2.DeleteStateResponse(deleted_count=int(gone is not None))
 
+    def _ClearState(self, request, tenant):  # noqa: N802
+        mine = [
+            place
+            for place in self.items
+            if place[:2] == (tenant, request.scope) and place[2].startswith(request.prefix)
+        ]
+        for place in mine:
+            del self.items[place]
+        return state_pb2.ClearStateResponse(deleted_count=len(mine))
+
     def _BatchState(self, request, tenant):  # noqa: N802
         for check in request.checks:
             self._check(tenant, check)
@@ -95,9 +105,18 @@ class FakeState:
         self.isolation[tenant] = request.isolation
         return vector_admin_pb2.ConfigureVectorTenantResponse(isolation=request.isolation)
 
+    def _UnloadVectors(self, request, tenant):  # noqa: N802
+        return vector_admin_pb2.UnloadVectorsResponse()
+
     def _PurgeVectors(self, request, tenant):  # noqa: N802
         self.isolation.pop(tenant, None)
         return vector_pb2.PurgeVectorsResponse(deleted_count=7)
+
+    def _PurgeFiles(self, request, tenant):  # noqa: N802
+        return tool_pb2.PurgeFilesResponse(deleted_count=1)
+
+    def _PurgeUsage(self, request, tenant):  # noqa: N802
+        return usage_pb2.PurgeUsageResponse(deleted_count=1)
 
     def _put(self, tenant, scope, key, value):
         self.items[tenant, scope, key] = state_pb2.Item(

@@ -16,9 +16,11 @@ from llmspell.v1 import (
 from services.common.clock import SystemClock
 from services.common.context import METADATA_KEY, CallContext, Seal, current_context
 from services.common.door import Door, SealedContext
+from services.common.handlers import Handlers
 from services.common.relay import CHANNEL_OPTIONS
 from services.common.server import new_server
 from services.common.telemetry import Counts
+from services.common.terminus import Terminus
 
 KEY = bytes(range(32))
 SEAL = Seal(KEY, SystemClock())
@@ -138,22 +140,40 @@ def output(data):
 
 
 @asynccontextmanager
-async def serving(*, identify=None, bodies=None, handlers=(), at_once=256, address="127.0.0.1:0"):
-    """A server with the door in front; gives its address and counts."""
+async def serving(
+    *,
+    identify=None,
+    bodies=None,
+    handlers=(),
+    at_once=256,
+    address="127.0.0.1:0",
+    trunk=True,
+    certificates=None,
+):
+    """A server with the door in front, and trunks; gives its address and counts."""
     counts = Counts()
     door = Door(identify or SealedContext(SEAL), counts, calls_at_once=at_once)
-    server = new_server(door)
+    handlers_known = Handlers()
+    server = new_server(door, handlers_known)
+    terminus = Terminus(door, SEAL, handlers_known) if trunk else None
+    if terminus is not None:
+        server.add_generic_rpc_handlers((terminus,))
     if bodies is not None:
         state_pb2_grpc.add_StateServiceServicer_to_server(bodies, server)
         script_pb2_grpc.add_ScriptServiceServicer_to_server(bodies, server)
         vector_pb2_grpc.add_VectorServiceServicer_to_server(bodies, server)
     if handlers:
         server.add_generic_rpc_handlers(handlers)
-    port = server.add_insecure_port(address)
+    if certificates is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, certificates.server_credentials())
     await server.start()
     try:
         yield (f"127.0.0.1:{port}" if address.endswith(":0") else address), counts
     finally:
+        if terminus is not None:
+            terminus.drain()
         await server.stop(0)
 
 

@@ -692,6 +692,16 @@ async def ends_are_waited_for(shop: Shop) -> None:
     assert list(await shop.ends.list(ends[0].revision, limit=10, wait_s=0.01)) == []
 
 
+async def nobody_waits_for_ends_of_a_process_that_stops(shop: Shop) -> None:
+    """Who waits is answered at once, and who comes later is not kept either."""
+    stopping = asyncio.create_task(shop.ends.run())
+    waiting = asyncio.create_task(shop.ends.list(0, limit=10, wait_s=30))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    assert list(await asyncio.wait_for(waiting, 5)) == []
+    assert list(await asyncio.wait_for(shop.ends.list(0, limit=10, wait_s=30), 5)) == []
+
+
 async def old_ends_go(shop: Shop) -> None:
     """Notes of ends are kept for a month, and only so many of them."""
     ends = SessionEnds(shop.keeper, kept_max=2)
@@ -741,5 +751,6 @@ CLAIMS = [
     purges,
     ends_are_told,
     ends_are_waited_for,
+    nobody_waits_for_ends_of_a_process_that_stops,
     old_ends_go,
 ]

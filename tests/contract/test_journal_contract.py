@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from llmspell.v1 import run_pb2
 
 from services.common.clock import FakeClock
 from services.common.errors import Reason, ServiceError
@@ -127,3 +128,79 @@ async def test_unfit_calls_are_refused(journals):
     for session, reason in [("", Reason.FIELD_REQUIRED), ("a b", Reason.FIELD_INVALID)]:
         assert (await refused(journals.append("acme", session, [call(1)]))).reason == reason
     assert (await journals.get("acme", "s")).count == 0
+
+
+def run_entries(run, *, session="", expire_ns=0, more=()):
+    """A run's first entry, and more by their methods."""
+    begin = run_pb2.RunBegin(run_id=run, session_id=session)
+    if expire_ns:
+        begin.expire_time.FromNanoseconds(expire_ns)
+    first = call(1, method="run.begin", request=begin.SerializeToString())
+    return [first, *(call(at, method=method) for at, method in enumerate(more, start=2))]
+
+
+async def runs_of(journals, tenant="acme", session="", before="", limit=100):
+    """Ids of runs, and where the next page begins."""
+    page = await journals.list_runs(tenant, session=session, before=before, limit=limit)
+    return [each.session for each in page.journals], page.after
+
+
+async def test_journals_of_runs_are_apart_from_those_of_sessions(journals):
+    """Runs are listed by themselves, the newest first, of one session or all, in pages."""
+    await journals.append("acme", "s", [call(1)])
+    for number in range(5):
+        name, session = f"run-{number}", "s" if number % 2 else ""
+        await journals.append("acme", name, run_entries(name, session=session))
+    await journals.append("globex", "run-9", run_entries("run-9"))
+    assert (await journals.list("acme", after="", limit=10)).journals == [
+        await journals.get("acme", "s")
+    ]
+    assert await runs_of(journals) == ([f"run-{n}" for n in (4, 3, 2, 1, 0)], None)
+    assert await runs_of(journals, session="s") == (["run-3", "run-1"], None)
+    assert await runs_of(journals, limit=2) == (["run-4", "run-3"], "run-3")
+    assert await runs_of(journals, before="run-3", limit=2) == (["run-2", "run-1"], "run-1")
+    assert await runs_of(journals, "globex") == (["run-9"], None)
+
+
+async def test_what_is_known_of_a_run_follows_from_its_entries(journals):
+    """How it began stays; how it ended is its last word, and gone once it is resumed."""
+    entries = run_entries("run-1", session="s", more=["run.source", "run.end", "run.resume"])
+    journal = await journals.append("acme", "run-1", entries[:2])
+    assert (journal.run_begin, journal.run_end, journal.owner) == (entries[0].request, b"", "s")
+    journal = await journals.append("acme", "run-1", entries[2:3])
+    assert journal.run_end == b"request"
+    journal = await journals.append("acme", "run-1", entries[3:])
+    assert (journal.run_end, journal.owner, journal.count) == (b"", "s", 4)
+
+
+async def test_a_sessions_runs_go_with_it(journals):
+    """Those of no session, and of others, stay."""
+    for name, session in (("run-1", "s"), ("run-2", "t"), ("run-3", ""), ("run-4", "s")):
+        more = ["run.source", "run.output", "run.end"]
+        await journals.append("acme", name, run_entries(name, session=session, more=more))
+    await journals.append("acme", "s", [call(1)])
+    assert await journals.delete_scope("acme", "session:s") == 9
+    assert await runs_of(journals) == (["run-3", "run-2"], None)
+
+
+async def test_runs_are_let_go_when_their_time_is_over(keeper, journals):
+    """They are not listed from then on, and swept; so are those whose session is long gone."""
+    clock = keeper.time
+    now_ns = clock.now_ns()
+    second = 10**9
+    await journals.append("acme", "s", [call(1)])
+    await journals.append("acme", "run-1", run_entries("run-1", expire_ns=now_ns + 5 * second))
+    await journals.append("acme", "run-2", run_entries("run-2", expire_ns=now_ns + 9 * second))
+    await journals.append("acme", "run-3", run_entries("run-3"))
+    keeper.time._clock.advance(6)
+    assert await runs_of(journals) == (["run-3", "run-2"], None)
+    for _ in range(3):
+        await journals.sweep(limit=2)
+    assert not (await journals.get("acme", "run-1")).count
+    assert (await journals.get("acme", "run-2")).count == 1
+    await journals.append("acme", "run-4", run_entries("run-4", session="gone"))
+    keeper.time._clock.advance(601)
+    for _ in range(4):
+        await journals.sweep(limit=2)
+    assert await runs_of(journals) == (["run-3"], None)
+    assert (await journals.get("acme", "s")).count == 1

@@ -1,6 +1,7 @@
 """The state engine's data file is damaged in every way: refused or right, never wrong (T4).
 
-Each damaged copy is opened and read in a child process. It may refuse to open; a read may be
+Each damaged copy is opened and read in a child process, as the state process does: all of it is
+read aside before it is used, since LMDB believes its pages. It may refuse to open; a read may be
 refused as RECORD_CORRUPT; what is answered must be what was once written under that key.
 """
 
@@ -12,7 +13,9 @@ from collections import Counter
 import pytest
 
 from services.common.clock import FakeClock
+from services.common.damage import Damages
 from services.common.errors import Reason, ServiceError
+from services.state.file_care import FileCare
 from services.state.model import Encoding, Value
 from tests.crash import scale
 from tests.crash.broken import no_checksum
@@ -57,7 +60,8 @@ def files(tmp_path_factory):
 
 
 async def look(folder):
-    """Read each item of both tenants."""
+    """Read each item of both tenants, as a process does that starts over the file."""
+    FileCare(folder, Damages()).before()
     items = embedded_items(folder, FakeClock())
     for tenant in TENANTS:
         for key in range(KEYS):

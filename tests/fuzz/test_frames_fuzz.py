@@ -63,7 +63,7 @@ def test_a_changed_call_is_a_call_or_an_error(tree, data):
     position = data.draw(st.integers(0, len(payload) - 1))
     payload[position] = data.draw(st.integers(0, 255))
     try:
-        parsed = _parse_call(bytes(payload))
+        parsed = _parse_call(bytes(payload), 1)
     except FrameError:
         return
     assert isinstance(parsed.method, str)

@@ -13,7 +13,12 @@ from services.common.context import read_key
 from services.gateway.keys import OPERATOR_ID, read_credential
 from tests.house import tree
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-bench.lock",
+    "requirements-local-model.lock",
+)
 NAMED = re.compile(r"(?:^|`)make ([a-z][a-z-]*)", re.MULTILINE)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
@@ -110,7 +115,10 @@ def test_llmspell_commands_in_pages_exist():
     """Every `llmspell …` of a page is a command that has the options it is given."""
     known = dict(generate.commands())
     seen = set()
+    runs = {name.split()[2] for name in known if name.startswith("llmspell run ")}
     for page, words in llmspell_lines():
+        if words[0] == "run" and words[1] not in runs:  # `run FILE` is `run script FILE`
+            words.insert(1, "script")
         names = [name for name in known if words[: name.count(" ")] == name.split()[1:]]
         assert names, f"{page}: llmspell {' '.join(words)}"
         options = {one for option in known[names[0]].params for one in option.opts}

@@ -69,12 +69,12 @@ def test_the_inner_network_has_no_way_out():
 
 
 def test_only_stores_have_volumes():
-    """Vector and state keep data, in a volume where their settings say; the others keep nothing."""
+    """Tenants' files, vectors and state are in volumes where settings say; the gateway has none."""
     for name in NAMES:
         volumes = service(name).get("volumes", [])
-        expected = [f"{name}:{own(name).data}"] if name in {"vector", "state"} else []
+        expected = [f"{name}:{own(name).data}"] if name != "gateway" else []
         assert volumes == expected
-    assert set(COMPOSE["volumes"]) == {"vector", "state"}
+    assert set(COMPOSE["volumes"]) == {"runtime", "vector", "state"}
 
 
 def test_secrets_are_files():
@@ -124,3 +124,33 @@ def test_the_image_runs_as_the_same_user_and_sends_nothing():
     assert text.count("FROM ${BASE_IMAGE}") == 2
     assert "USER 10001:10001" in text
     assert "ORT_DISABLE_TELEMETRY=1" in text
+
+
+TLS = yaml.safe_load(tree.text("compose.tls.yaml"))["services"]
+
+
+def encrypted(name):
+    """The settings of a container where compose.tls.yaml is laid over compose.yaml."""
+    given = service(name)["environment"] | TLS[name]["environment"]
+    return load_settings(None, {k: v for k, v in given.items() if k.startswith("LLMSPELL__")})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plaintext_is_allowed_where_nobody_else_listens_and_nowhere_with_tls(name):
+    """compose.yaml says that its networks are closed; compose.tls.yaml takes that back."""
+    assert settings(name).deployment.allow_plaintext is True
+    assert settings(name).gateway.allow_plaintext is (name == "gateway")
+    with_tls = encrypted(name)
+    assert with_tls.deployment.allow_plaintext is False
+    assert with_tls.gateway.allow_plaintext is False
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_container_has_its_own_certificate_alone(name):
+    """One folder of `make certs`, read-only; the authority's key is in none; health checks too."""
+    assert TLS[name]["volumes"] == [f"./secrets/tls/{name}:/run/tls:ro"]
+    shared, variables = encrypted(name).deployment, TLS[name]["environment"]
+    assert shared.tls_certificate_file == variables["LLMSPELL_CERTIFICATE_FILE"]
+    assert shared.tls_key_file == variables["LLMSPELL_KEY_FILE"] == "/run/tls/tls.key"
+    assert shared.tls_ca_file == variables["LLMSPELL_CA_FILE"] == "/run/tls/ca.crt"
+    assert bool(encrypted(name).gateway.tls_certificate_file) is (name == "gateway")

@@ -6,11 +6,22 @@ from llmspell.v1 import errors_pb2, options_pb2
 
 from services.common.access import FILES, METHODS
 from services.gateway.roles import DEFAULT_ROLE, ROLES
-from services.gateway.server import OWNERS, TENANT_SERVICE
+from services.gateway.server import OWNERS, POLICY_SERVICE, TENANT_SERVICE
+from services.runtime.tools.toolbox import PERMISSIONS
 from tests.house import tree
 
 PROCESS_SERVICE = "llmspell.v1.ProcessService"
-OPERATOR_ONLY = {"tenant.admin", "tenant.purge", "session.ends", "process.read", "vault.operate"}
+OPERATOR_ONLY = {
+    "tenant.admin",
+    "tenant.purge",
+    "session.ends",
+    "process.read",
+    "provider.admin",
+    "vault.operate",
+    "audit.append",
+    "audit.verify",
+    "policy.admin",
+}
 
 
 def test_every_file_with_a_service_is_known():
@@ -31,9 +42,9 @@ def test_every_method_names_a_permission():
 
 
 def test_every_permission_is_some_roles_or_the_operators():
-    """A permission misspelt in the contract would lock everyone out in silence."""
+    """A permission misspelt in the contract, or by a level of tools, would lock everyone out."""
     known = set.union(*(set(held) for held in ROLES.values())) | OPERATOR_ONLY
-    assert {method.permission for method in METHODS.values()} == known
+    assert {method.permission for method in METHODS.values()} | set(PERMISSIONS.values()) == known
 
 
 def test_every_method_says_whether_it_may_be_repeated():
@@ -52,11 +63,14 @@ def test_every_reason_has_a_status():
         assert value.GetOptions().Extensions[options_pb2.status_code], value.name
 
 
+NAME_TENANTS = {TENANT_SERVICE, POLICY_SERVICE, "llmspell.v1.IdentityService"}
+"""The operator's."""
+
+
 def test_every_service_has_an_owner():
     """The gateway routes each service to one process, or serves it itself."""
-    assert set(OWNERS) | {TENANT_SERVICE, PROCESS_SERVICE} == {
-        method.service for method in METHODS.values()
-    }
+    own = {*NAME_TENANTS, PROCESS_SERVICE, "llmspell.v1.QuotaService"}
+    assert set(OWNERS) | own == {method.service for method in METHODS.values()}
 
 
 def test_request_and_answer_are_a_methods_own():
@@ -67,11 +81,11 @@ def test_request_and_answer_are_a_methods_own():
         assert method.descriptor.output_type.name == f"{name}Response", path
 
 
-def test_only_the_tenant_service_names_a_tenant():
+def test_only_the_operators_services_name_a_tenant():
     """Elsewhere a request has no field in which another tenant could be named."""
     for path, method in METHODS.items():
         names = {field.name for field in method.descriptor.input_type.fields}
-        assert "tenant_id" not in names or method.service == TENANT_SERVICE, path
+        assert "tenant_id" not in names or method.service in NAME_TENANTS, path
 
 
 def test_the_guide_tells_what_each_role_may():

@@ -12,7 +12,9 @@ from tests.house import tree
 CONTRACTS = tomllib.loads(tree.text("pyproject.toml"))["tool"]["importlinter"]["contracts"]
 ENGINES = next(one["source_modules"] for one in CONTRACTS if one["id"] == "engines")
 ENGINES_MAY_USE = {
+    "audit_chain",
     "clock",
+    "correlation",
     "damage",
     "datafile",
     "errors",
@@ -22,8 +24,10 @@ ENGINES_MAY_USE = {
     "lifetime",
     "limits",
     "redaction",
+    "run_entries",
     "scopes",
     "store",
+    "tracing",
     "view",
 }
 WORKER = ("services/runtime/worker/", "services/runtime/frames.py")

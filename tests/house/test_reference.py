@@ -113,8 +113,9 @@ def lua_names():
         said.append((operation, data))
         return 0
 
-    _, prepare, go = vm.build(callback, (1, 2))
-    prepare(WALK, b"walk", msgspec.msgpack.encode({}), False, 1024, 2**20, 64, 10_000)  # noqa: FBT003
+    _, prepare, go = vm.build(callback)
+    numbers = (1024, 2**20, 64, 10_000)
+    prepare(WALK, b"walk", msgspec.msgpack.encode({}), False, *numbers, b"", 1, 2, b"")  # noqa: FBT003
     go()
     (operation, result) = said[-1]
     assert operation == b"r", result

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llmspell import Client
+
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 
@@ -27,6 +29,8 @@ class Deployment:
     address: str
     profile: Path
     operator_key: str
+    http_address: str = ""
+    """Where it takes calls by HTTP; empty: nowhere."""
     keys: dict[str, str] = field(default_factory=dict)
     """A writer's key of each tenant."""
 
@@ -61,8 +65,9 @@ class Deployment:
     def tenant(self, name: str) -> str:
         """A tenant that a test module has to itself, with a key; its name."""
         if name not in self.keys:
-            self.cli_json("tenant", "create", name)
-            self.key_for(name)
+            with Client(self.address, self.operator_key) as operator:
+                operator.create_tenant(name)
+                self.keys[name] = operator.create_key(name).key
         return name
 
     def key_for(self, tenant: str) -> None:

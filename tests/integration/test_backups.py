@@ -125,6 +125,11 @@ def test_export_and_import(deployment, tmp_path):
     stored = deployment.cli("artifact", "put", str(tmp_path / "bytes"), tenant="backup-from")
     assert stored.returncode == 0, stored.stderr
     files = [tmp_path / name for name in ("first.tar", "second.tar")]
+    refused = deployment.cli("tenant", "export", "backup-from", str(files[0]))
+    assert "was let in" in refused.stderr
+    let_in = ("--role", "admin", "--scope", "backup.admin", "--reason", "it moves")
+    for tenant in ("backup-from", "backup-to"):
+        deployment.cli_json("grant", "create", tenant, *let_in)
     done = deployment.cli("tenant", "export", "backup-from", str(files[0]))
     assert done.returncode == 0, done.stderr
     assert files[0].stat().st_mode & 0o077 == 0

@@ -54,7 +54,12 @@ return "done"
 """
 
 REFUSED = {
-    "Artifact.store_file('', '/etc/passwd', 'note')": "NOT_IMPLEMENTED",
+    "Artifact.store_file('', '/etc/passwd', 'note')": "PATH_REFUSED",
+    "Artifact.store_file('', '../x', 'note')": "PATH_REFUSED",
+    "Artifact.store_file('', 'absent', 'note')": "FILE_NOT_FOUND",
+    "Artifact.store_file('', 'absent')": "FIELD_REQUIRED",
+    "Artifact.store_file('')": "FIELD_REQUIRED",
+    "Artifact.store_file('', 'x', 'note', {tags = 'a'})": "FIELD_INVALID",
     "Artifact.store('', 'note', 'n', ('x'):rep(2027521))": "LIMIT_EXCEEDED",
     "Artifact.store('', 'note', 'n', nil)": "FIELD_REQUIRED",
     "Artifact.store('', 'note', nil, 'x')": "FIELD_REQUIRED",
@@ -101,6 +106,39 @@ def test_the_largest_content_of_a_script(run):
       return Artifact.get("large", id).content == text
     """
     assert run(source, "lua-artifacts") is True
+
+
+STORE_FILE = """
+local function write(path, text, how)
+  local done = Tool.execute("file-operations", {
+    operation = how or "write", path = path, input = text,
+  })
+  assert(done.success)
+end
+write("note.txt", "grün")
+local id = Artifact.store_file("files", "note.txt", "note", {description = "d", custom = {n = 1}})
+local got = Artifact.get("files", id)
+assert(got.content == "grün" and got.metadata.name == "note.txt")
+assert(got.metadata.description == "d" and got.metadata.custom.n == 1)
+local bytes = ("\\0\\xFFab"):rep(500 * 1000)                     -- 2 MB, which takes two readings
+write("big.bin", bytes:sub(1, 1000000)) write("big.bin", bytes:sub(1000001), "append")
+local big = Artifact:store_file("files", "big.bin", "data", {name = "other"})
+assert(Artifact.get("files", big).content == bytes)
+assert(Artifact.get("files", {name = "other"}).metadata.size == #bytes)
+write("empty", "")
+assert(Artifact.get("files", Artifact.store_file("files", "empty", "data")).content == "")
+write("big.bin", ("x"):rep(100000), "append")
+local ok, why = pcall(Artifact.store_file, "files", "big.bin", "data")
+assert(not ok and why.reason == "LIMIT_EXCEEDED" and why.metadata.got == "2100000")
+return "done"
+"""
+
+
+def test_files_become_artifacts(run):
+    """A file of the tenant's folder, whatever its bytes; another tenant has no such file."""
+    assert run(STORE_FILE, "acme") == "done"
+    attempt = "return select(2, pcall(Artifact.store_file, 'files', 'note.txt', 'note')).reason"
+    assert run(attempt, "globex") == "FILE_NOT_FOUND"
 
 
 def test_pages_that_do_not_fit_into_a_frame(run):

@@ -10,11 +10,20 @@ LUA = re.compile(r"^```lua\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = (
     "README.md",
     "docs/guide/scripts.md",
+    "docs/guide/jail.md",
+    "docs/guide/tools.md",
+    "docs/guide/agents.md",
+    "docs/guide/costs.md",
+    "docs/guide/hooks.md",
     "docs/reference/lua.md",
     "docs/guide/backups.md",
     "docs/guide/state.md",
     "docs/guide/sessions.md",
     "docs/guide/artifacts.md",
+    "docs/guide/files.md",
+    "docs/guide/tools-network.md",
+    "docs/guide/workflows.md",
+    "docs/guide/providers.md",
 )
 
 

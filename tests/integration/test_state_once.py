@@ -26,8 +26,8 @@ def test_a_raw_call_repeated_under_its_id(deployment):
     ):
         from llmspell import _state
 
-        call = _state.increment_state("once", 5, "global", if_revision=None)
+        call = _state.increment_state("raw-once", 5, "global", if_revision=None)
         call.request.request_id = "the-same"
         assert [acme._unary(call), acme._unary(call)] == [5, 5]
         assert globex._unary(call) == 5
-        assert acme.increment_state("once", 1) == 6
+        assert acme.increment_state("raw-once", 1) == 6

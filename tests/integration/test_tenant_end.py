@@ -16,6 +16,8 @@ while true do
 end
 """
 
+WRITE_A_FILE = {"operation": "write", "path": "mine.txt", "input": "Nobody must read this."}
+
 
 @pytest.fixture
 def operator(deployment):
@@ -30,6 +32,7 @@ def test_a_deleted_tenant_leaves_nothing_to_its_namesake(deployment, operator):
     metadata = (("authorization", f"Bearer {key}"),)
     with Client(deployment.address, key) as tenant:
         tenant.ingest(["Nobody must find this again."])
+        tenant.execute_tool("file-operations", WRITE_A_FILE)
     with grpc.insecure_channel(deployment.address) as channel:
         request = script_pb2.RunScriptRequest(source=WRITE_FOR_EVER)
         run = script_pb2_grpc.ScriptServiceStub(channel).RunScript(request, metadata=metadata)
@@ -46,11 +49,14 @@ def test_a_deleted_tenant_leaves_nothing_to_its_namesake(deployment, operator):
         assert list(namesake.list_state()) == []
         assert namesake.retrieve("find this", k=3).hits == ()
         assert namesake.stats().record_count == 0
+        left = namesake.execute_tool("file-operations", {"operation": "usage"}).result
+        assert (left["files_used"], left["bytes_used"]) == (0, 0)
     operator.delete_tenant("short-lived")
 
 
 def test_a_script_may_not_write_for_a_tenant_that_is_not_there(deployment, operator):
-    """Even the operator's own is told so, and a tenant of that name begins empty."""
+    """Nor may the operator's own: a grant is for one tenant, whatever a script names."""
+    operator.grant_access("acme", reason="a script", roles=["writer"])
     source = 'RAG.ingest({text = "x"}, {tenant_id = "not-there-yet"})'
     metadata = (
         ("authorization", f"Bearer {deployment.operator_key}"),
@@ -59,5 +65,5 @@ def test_a_script_may_not_write_for_a_tenant_that_is_not_there(deployment, opera
     with grpc.insecure_channel(deployment.address) as channel:
         request = script_pb2.RunScriptRequest(source=source)
         run = script_pb2_grpc.ScriptServiceStub(channel).RunScript(request, metadata=metadata)
-        with pytest.raises(grpc.RpcError, match="There is no tenant not-there-yet"):
+        with pytest.raises(grpc.RpcError, match="may not act for the tenant"):
             list(run)

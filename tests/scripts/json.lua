@@ -1,6 +1,7 @@
 -- JSON as scripts see it.
 
 assert(JSON.encode == JSON.stringify and JSON.decode == JSON.parse)
+assert(JSON.encode({1}) == "[1]" and JSON.decode("[1]")[1] == 1)
 assert(JSON:stringify({1}) == "[1]" and JSON:parse("[1]")[1] == 1)
 
 assert(JSON.stringify({b = 1, a = {1, 2.0, "x", true}}) == '{"a":[1,2.0,"x",true],"b":1}')
@@ -19,6 +20,30 @@ assert(t.a[4] == 100.0 and t.a[5] == -0.5 and t.b.c == "é\n" and t.n == nil)
 assert(math.type(JSON.parse("9223372036854775807")) == "integer")
 assert(math.type(JSON.parse("9223372036854775808")) == "float")
 assert(JSON.stringify(JSON.parse('{"a":[],"b":{}}')) == '{"a":[],"b":{}}')
+
+-- Null: nil, or JSON.null where a hole would stand.
+local holed = JSON.parse("[1,null,{\"a\":null}]", {null = JSON.null})
+assert(#holed == 3 and holed[2] == JSON.null and holed[3].a == JSON.null)
+assert(JSON.stringify(holed) == '[1,null,{"a":null}]' and JSON.stringify(JSON.null) == "null")
+assert(JSON.parse("null", {null = JSON.null}) == JSON.null and tostring(JSON.null) == "null")
+assert(not pcall(function() JSON.null.x = 1 end) and next(JSON.null) == nil)
+
+-- Set out over lines it is the same value.
+local wide = {a = {1, {b = "x,]}\"\\"}}, c = {}, d = JSON.parse("[]")}
+local set_out = JSON.stringify(wide, {pretty = true})
+assert(set_out == [[{
+  "a": [
+    1,
+    {
+      "b": "x,]}\"\\"
+    }
+  ],
+  "c": {},
+  "d": []
+}]], set_out)
+assert(JSON.stringify(JSON.parse(set_out)) == JSON.stringify(wide))
+assert(JSON.stringify({1}, {indent = 1}) == "[\n 1\n]" and JSON.encode(5, {pretty = true}) == "5")
+assert(not pcall(JSON.stringify, 1, {indent = 99}) and not pcall(JSON.stringify, 1, {prety = true}))
 
 -- Metamethods of a script do not run.
 local loud = setmetatable({1}, {__index = error, __len = error, __pairs = error})
@@ -39,7 +64,7 @@ loop.x = {loop}
 refused("value.x[1] contains itself (value.x[1] → value)", JSON.stringify, loop)
 refused('value["a b"]', JSON.stringify, {["a b"] = print})
 local ok, e = pcall(function() JSON.parse("[") end)
-assert(e:find("^json.lua:%d+: JSON.parse"), e)
+assert(e:find("json.lua:%d+: JSON.parse"), e)
 
 -- The same table twice is no cycle.
 local shared = {1}

@@ -6,7 +6,7 @@ local function refused(part, fn, ...)
 end
 
 -- No way out.
-for name in ("debug package require python dofile loadfile warn host kit"):gmatch("%a+") do
+for name in ("debug python dofile loadfile warn host kit"):gmatch("%a+") do
   assert(_G[name] == nil, name)
 end
 assert(io.open == nil and io.popen == nil and io.read == nil and io.stdout == nil)

@@ -14,6 +14,8 @@ from llmspell import (
     NotFound,
     Record,
     RunLimits,
+    RunLog,
+    RunMetrics,
     RunOutput,
     RunResult,
     RunStarted,
@@ -223,6 +225,13 @@ def test_run_streams_its_events(client, deployment):
     )
     assert request.limits.wall_time.nanos == 500_000_000
     assert not request.limits.HasField("cpu_time")
+
+
+def test_a_run_tells_its_log_and_what_it_measured(client):
+    """Between what it prints and its result."""
+    events = list(client.run("log"))
+    assert events[2] == RunLog("warn", "low", "db", {"n": 1})
+    assert events[3] == RunMetrics({"jobs": 2}, {}, {})
 
 
 def test_run_failure_comes_after_its_output(client):

@@ -2,9 +2,11 @@
 
 import json
 import socket
+import time
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from llmspell import AsyncClient, Client, LLMSpellError, SetItem, errors
 from llmspell._channel import service_config
 from llmspell._contract import METHODS
@@ -28,16 +30,29 @@ FAMILIES = {
     "INTERNAL": errors.Internal,
 }
 NOT_REPEATABLE = {
-    "CreateBackup",
-    "RestoreBackup",
-    "ImportTenant",
-    "CreateSnapshot",
+    "AppendAudit",
+    "SetPolicy",
     "CreateApiKey",
+    "CreateBackup",
     "CreateCollection",
+    "CreateSnapshot",
     "CreateTenant",
+    "ExecuteTemplate",
+    "ExecuteTool",
+    "GrantAccess",
+    "ImportTenant",
+    "Interact",
+    "RestoreBackup",
+    "ResumeRun",
+    "ResumeWorkflowRun",
+    "RotateApiKey",
     "RotateTenantKey",
     "RunScript",
     "StartMigration",
+    "StreamAgent",
+    "StreamWorkflow",
+    "TestProvider",
+    "TransitionAgent",
 }
 
 
@@ -145,7 +160,8 @@ def test_other_failures_are_not_repeated(client, deployment, code):
 
 def test_retry_rule_is_the_contracts():
     """The service config names exactly the methods that the contract marks as repeatable."""
-    (rule,) = json.loads(service_config())["methodConfig"]
+    every, rule = json.loads(service_config())["methodConfig"]
+    assert every == {"name": [{}], "waitForReady": False}
     named = {entry["method"] for entry in rule["name"]}
     assert {method.name for method in METHODS.values()} - named == NOT_REPEATABLE
     assert rule["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
@@ -214,3 +230,54 @@ def test_error_repr_names_family_and_reason():
     """A log line of an error says what it was."""
     error = errors.NotFound("No.", reason="ITEM_NOT_FOUND", metadata={"key": "a"})
     assert repr(error) == "NotFound(ITEM_NOT_FOUND, 'No.', {'key': 'a'})"
+
+
+def refused_until(deployment, name, times, retry_after_s, reason="QUOTA_EXCEEDED"):
+    """Let the next calls of a method be refused with RetryInfo."""
+
+    def fail(context):
+        status = status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain="llmspell"))
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(retry_after_s * 1000))
+        status.details.add().Pack(retry)
+        details = ("grpc-status-details-bin", status.SerializeToString())
+        context.set_trailing_metadata((details,))
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Not now.")
+
+    deployment.failures[name] = [fail] * times
+
+
+def test_a_refusal_that_says_when_is_waited_for(client, deployment):
+    """Whatever the call, since nothing was done; and not before that time."""
+    refused_until(deployment, "CreateTenant", 2, 0.1)
+    begin = time.monotonic()
+    client.create_tenant("patient")
+    assert time.monotonic() - begin >= 0.2
+    assert deployment.calls["CreateTenant"] == 3
+
+
+async def test_asyncio_waits_alike(async_client, deployment):
+    """The same rule."""
+    refused_until(deployment, "WhoAmI", 2, 0.1)
+    begin = time.monotonic()
+    await async_client.who_am_i()
+    assert time.monotonic() - begin >= 0.2
+
+
+def test_what_does_not_fit_is_raised_at_once(client, deployment):
+    """With the time, so that the caller may decide."""
+    refused_until(deployment, "WhoAmI", 1, 60)
+    begin = time.monotonic()
+    with pytest.raises(errors.ResourceExhausted) as caught:
+        client.who_am_i()
+    assert time.monotonic() - begin < 1
+    assert caught.value.retry_after_s == 60
+
+
+def test_what_may_have_been_done_is_not_done_again(client, deployment):
+    """Another reason, and a call that may not be repeated."""
+    refused_until(deployment, "CreateTenant", 1, 0.01, reason="PROVIDER_RATE_LIMITED")
+    with pytest.raises(errors.ResourceExhausted):
+        client.create_tenant("once")
+    assert deployment.calls["CreateTenant"] == 1

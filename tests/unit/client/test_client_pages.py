@@ -43,7 +43,7 @@ def run_python(address, tmp_path):
 def test_guide_runs_from_top_to_bottom(run_python):
     """The Python blocks of the guide run, one after the other, as they stand."""
     blocks = BLOCK.findall((ROOT / "docs/guide/client.md").read_text("utf-8"))
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     shown = run_python("-c", "".join(blocks))
     assert "REVISION_MISMATCH" in shown
     assert "kettle" in shown

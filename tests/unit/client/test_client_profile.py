@@ -139,3 +139,20 @@ def test_key_that_is_no_header_text_is_refused(key):
 def test_key_is_stripped():
     """A key read from a file keeps working with its line end."""
     assert connection({}, address="h:1", api_key="k\n").api_key == "k"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (f"00-{'ab' * 16}-{'cd' * 8}-01", True),
+        ("", False),
+        ("no trace", False),
+        (f"00-{'AB' * 16}-{'cd' * 8}-01", False),
+        (f"00-{'ab' * 16}-{'cd' * 8}-01\n", False),
+    ],
+)
+def test_the_environments_trace_goes_with_every_call(path, given, sent):
+    """Where it is one; anything else is left out, and no error."""
+    found = connection({"LLMSPELL_PROFILE": str(path), "TRACEPARENT": given})
+    entries = dict(found.metadata())
+    assert entries.get("traceparent") == (given if sent else None)

@@ -11,7 +11,16 @@ import pytest
 from llmspell import AsyncClient, Client, errors, types
 from llmspell._contract import METHODS
 
-OPERATORS_OWN = {"ListEndedSessions", "ConfigureVectorTenant", "PurgeState", "PurgeVectors"}
+OPERATORS_OWN = {
+    "AppendAudit",
+    "ListEndedSessions",
+    "ConfigureVectorTenant",
+    "UnloadVectors",
+    "PurgeState",
+    "PurgeVectors",
+    "PurgeFiles",
+    "PurgeUsage",
+}
 """Called by the gateway when a tenant goes; not by users."""
 
 
@@ -43,6 +52,8 @@ def test_public_names_are_these():
         "IncrementItem",
         "Record",
         "RunLimits",
+        "RunLog",
+        "RunMetrics",
         "RunOutput",
         "RunResult",
         "RunStarted",

@@ -13,7 +13,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from llmspell.v1 import state_pb2, vector_pb2
 
-from services.common import door, relay
+from services.common import door, relay, wire
 from services.common.context import REQUEST_ID_KEY
 from services.common.errors import Reason, ServiceError
 from services.common.limits import DEADLINE_SECONDS_MAX, IMPORT_SECONDS_MAX, MESSAGE_BYTES_MAX, MIB
@@ -267,7 +267,7 @@ async def test_an_answer_over_the_limit_ends_the_stream(channel, bodies, chain, 
             yield progress(2**60)
 
     bodies.exchange = body
-    monkeypatch.setattr(door, "MESSAGE_BYTES_MAX", 8)
+    monkeypatch.setattr(wire, "MESSAGE_BYTES_MAX", 8)
     call = exchange(channel)
     await call.write(b"")
     answers, error = await ended(call)
@@ -459,7 +459,7 @@ async def test_answers_left_unread_stop_the_reading(channel, bodies, chain, monk
     padding = bytes(512 * 1024)  # an unknown field, so that answers are large
     known = vector_pb2.ImportVectorsResponse.SerializeToString
     large = b"\xfa\x01" + b"\x80\x80\x20" + padding
-    monkeypatch.setattr(door._Call, "_bytes", lambda self, answer: _padded(self, answer, large))
+    monkeypatch.setattr(door.Call, "_bytes", lambda self, answer: _padded(self, answer, large))
     assert known(progress(1))
     call = exchange(channel)
     number = 400
@@ -483,8 +483,8 @@ def _padded(call, answer, large):
 async def test_a_caller_who_never_reads_loses_its_place(channel, bodies, chain, monkeypatch):
     """After so long with answers unread, every process has its place back."""
     large = b"\xfa\x01" + b"\x80\x80\x20" + bytes(512 * 1024)
-    monkeypatch.setattr(door._Call, "_bytes", lambda self, answer: _padded(self, answer, large))
-    monkeypatch.setattr(door, "_UNREAD_S", 0.3)
+    monkeypatch.setattr(door.Call, "_bytes", lambda self, answer: _padded(self, answer, large))
+    monkeypatch.setattr(wire, "_UNREAD_S", 0.3)
     call = exchange(channel)
     sender = Sender(call, 0, 400)
     await settled(lambda: bodies.received > 0)

@@ -20,12 +20,12 @@ from services.common.processes import (
     NAMES,
     Place,
     Processes,
+    _answers,
     _cannot_start,
     _Child,
     _environment,
     _hold,
     _operator_key,
-    _ready,
     _secret,
     _start,
     _stop,
@@ -133,6 +133,20 @@ def test_the_four_find_each_other(processes, place, monkeypatch):
     assert set(processes.addresses()) == set(NAMES)
 
 
+def test_traces_are_kept_unless_the_operator_says_where(processes, tmp_path, monkeypatch):
+    """In the data folder; a settings file or the environment may say otherwise."""
+    name = "LLMSPELL__TELEMETRY__TRACES"
+    environment = _environment(processes, Path("/run/x"), None)
+    assert environment[name] == str(processes.place.data / "traces")
+    config = tmp_path / "llmspell.toml"
+    config.write_text('[telemetry]\ntraces = ""\n')
+    assert name not in _environment(processes, Path("/run/x"), config)
+    config.write_text("[gateway]\nreflection = false\n")
+    assert name in _environment(processes, Path("/run/x"), config)
+    monkeypatch.setenv(name, "/elsewhere")
+    assert _environment(processes, Path("/run/x"), config)[name] == "/elsewhere"
+
+
 def test_no_secret_is_in_the_environment(processes):
     """It can be read by whoever may list processes; only paths of secrets are in it."""
     environment = _environment(processes, Path("/run/x"), Path("llmspell.toml"))
@@ -172,7 +186,7 @@ async def test_a_process_that_ends_while_it_starts_is_told(place, child):
     """At once, not after the time that a start may take; with the place of its log."""
     await _start(child, place, dict(os.environ))
     with pytest.raises(ServiceError) as caught:
-        await asyncio.wait_for(_ready(child, place), 20)
+        await asyncio.wait_for(_answers(child, place), 20)
     assert caught.value.metadata["service"] == "nobody"
     assert "No module named services.nobody" in place.log("nobody").read_text()
 

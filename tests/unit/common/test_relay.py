@@ -48,13 +48,13 @@ class Hops:
         self.upstreams = upstreams
 
 
-async def hops(stack, bodies, tmp_path, *, number):
+async def hops(stack, bodies, tmp_path, *, number, trunk=True):
     """`number` relays in a row before the real servicers; the first one is the front."""
     origin = f"unix:{tmp_path}/origin"
     address, counts = await stack.enter_async_context(serving(bodies=bodies, address=origin))
     addresses, all_counts, upstreams = [address], [counts], []
     for hop in range(number):
-        upstream = Upstream(f"hop{hop}", address)
+        upstream = Upstream(f"hop{hop}", address, trunk=trunk)
         stack.push_async_callback(upstream.close)
         upstreams.append(upstream)
         relay = Relay(dict.fromkeys(SERVICES, upstream), SEAL)
@@ -73,10 +73,13 @@ async def stack():
         yield stack
 
 
-@pytest.fixture
-async def two(stack, bodies, tmp_path):
-    """Two relays before the servicers, as from the gateway through the runtime."""
-    return await hops(stack, bodies, tmp_path, number=2)
+@pytest.fixture(params=["together", "alone"])
+async def two(stack, bodies, tmp_path, request):
+    """Two relays before the servicers, as from the gateway through the runtime.
+
+    Calls go on trunks, or each alone; nobody can tell.
+    """
+    return await hops(stack, bodies, tmp_path, number=2, trunk=request.param == "together")
 
 
 @pytest.fixture

@@ -8,15 +8,19 @@ from llmspell.v1 import tenant_pb2, tenant_pb2_grpc
 
 from services.common.access import METHODS
 from services.common.clock import FakeClock
-from services.common.context import REQUEST_ID_KEY, TENANT_KEY, current_context
+from services.common.context import REQUEST_ID_KEY, TENANT_KEY, CallContext, current_context
 from services.common.door import Door
 from services.common.errors import Reason, ServiceError
 from services.common.status import DETAILS_KEY
 from services.common.telemetry import Counts
-from services.common.tenants import CACHE_S, TenantRecord
+from services.common.tenants import CACHE_S, SystemItems, TenantRecord
+from services.common.tokens import Token, Tokens
 from services.gateway import keys as keys_module
 from services.gateway.auth import AUTHORIZATION_KEY, Authenticator
-from services.gateway.keys import digest_of, new_key
+from services.gateway.grants import Grants
+from services.gateway.key_uses import KeyUses
+from services.gateway.keys import Digests, new_key
+from services.gateway.operator import Operator
 from services.gateway.registry import KeyRecord, Registry
 from tests.fakes import FakeState
 from tests.servers import calling
@@ -32,14 +36,27 @@ class World:
         self.clock = FakeClock()
         self.state = FakeState()
         self.registry = Registry(self.state, self.clock)
-        self.authenticate = Authenticator(self.registry, OPERATOR_KEY)
+        self.items = SystemItems(self.state, principal="gateway")
+        self.digests = Digests(b"p" * 32)
+        self.tokens = Tokens(b"k" * 32, self.clock)
+        self.uses = KeyUses(self.items, self.clock)
+        self.grants = Grants(self.items, self.clock)
+        self.authenticate = self.knowing(OPERATOR_KEY)
         self.keys = {}
 
-    async def add(self, tenant_id, *roles, row_filter=b""):
+    def knowing(self, operator_key, own=()):
+        operator = Operator(
+            operator_key, self.registry, self.grants, self.digests, own_tenants=frozenset(own)
+        )
+        return Authenticator(
+            self.registry, operator, self.digests, self.tokens, self.clock, uses=self.uses
+        )
+
+    async def add(self, tenant_id, *roles, row_filter=b"", **more):
         record = TenantRecord(tenant_id=tenant_id, display_name="", create_ns=0)
         await self.registry.create_tenant(record)
         key_id, key = new_key()
-        digest = digest_of(key).hex()
+        digest = self.digests.of(key)
         await self.registry.create_key(
             KeyRecord(
                 key_id=key_id,
@@ -49,6 +66,7 @@ class World:
                 display_name="",
                 create_ns=0,
                 row_filter=row_filter,
+                **more,
             )
         )
         self.keys[tenant_id] = key
@@ -106,11 +124,15 @@ async def test_no_other_tenant_may_be_named(world, named):
 
 
 async def test_the_operator_names_a_tenant_or_none(world):
-    """Everything is allowed to it; which tenant, it says."""
-    context = await world.as_key(OPERATOR_KEY)
-    assert (context.tenant, context.principal, context.permissions) == ("", "operator", ("*",))
+    """To manage it; which tenant, it says."""
+    metadata = ((AUTHORIZATION_KEY, f"Bearer {OPERATOR_KEY}"),)
+    method = METHODS["/llmspell.v1.UsageService/SetBudget"]
+    context = await world.authenticate(metadata, method)
+    assert (context.tenant, context.principal) == ("", "operator")
     assert context.any_tenant
-    assert (await world.as_key(OPERATOR_KEY, "globex")).tenant == "globex"
+    assert not {"*", "state.read", "vector.read", "script.run"} & set(context.permissions)
+    named = (*metadata, (TENANT_KEY, "globex"))
+    assert (await world.authenticate(named, method)).tenant == "globex"
 
 
 @pytest.mark.parametrize(
@@ -205,7 +227,7 @@ async def test_another_tenants_secret_does_not_fit(world):
 
 async def test_without_an_operator_nobody_is_one(world):
     """Where no operator's key is configured, none fits; not even an empty one."""
-    closed = Authenticator(world.registry, "")
+    closed = world.knowing("")
     for key in (OPERATOR_KEY, "llms_operator_" + "\x00" * 43, "llms_operator_" + "0" * 43):
         error = await refusal(closed(((AUTHORIZATION_KEY, f"Bearer {key}"),), METHOD))
         assert error.reason == Reason.CREDENTIAL_INVALID
@@ -229,7 +251,7 @@ async def test_an_unknown_key_costs_what_a_wrong_secret_costs(world, monkeypatch
         before = world.state.count("GetState")
         await refusal(world.as_key(key))
         costs.append((world.state.count("GetState") - before, tuple(compared)))
-    assert costs == [(1, ((32, 32),))] * 2
+    assert costs == [(1, ((32, 32), (32, 32)))] * 2
 
 
 async def test_a_wrong_secret_is_refused_while_the_right_one_is_remembered(world):
@@ -342,4 +364,59 @@ async def test_a_keys_row_filter_is_in_its_calls():
     await world.add("globex", "reader")
     assert (await world.as_key(world.keys["acme"])).row_filter == b"rule"
     assert (await world.as_key(world.keys["globex"])).row_filter == b""
+    world.authenticate = world.knowing(OPERATOR_KEY, own=["acme"])
     assert (await world.as_key(OPERATOR_KEY, "acme")).row_filter == b""
+
+
+async def test_a_token_of_an_issuer_is_held_to_tenants_that_are_there(world):
+    """Its reader says who calls; that the tenant is there and no other is named is seen to."""
+
+    class Reader:
+        async def read(self, text):
+            tenant = text.split(".")[0]
+            return CallContext(tenant=tenant, principal="corp/anna", permissions=("state.read",))
+
+    world.authenticate._issuers = Reader()
+    assert (await world.as_key("acme.x.y")).principal == "corp/anna"
+    assert len((await world.as_key("acme.x.y")).request_id) == 32
+    assert (await refusal(world.as_key("nobody.x.y"))).reason == Reason.CREDENTIAL_INVALID
+    assert (await refusal(world.as_key("acme.x.y", "globex"))).reason == Reason.PERMISSION_DENIED
+
+
+async def test_without_issuers_no_such_token_is_taken(world):
+    """The default."""
+    assert (await refusal(world.as_key("acme.x.y"))).reason == Reason.CREDENTIAL_INVALID
+
+
+async def test_a_token_stands_and_falls_with_its_key(world):
+    """Exchanged for a key: until that is revoked, or the token's own end."""
+    key_id = world.keys["acme"].split("_")[1]
+    context = CallContext(
+        tenant="acme",
+        principal=key_id,
+        permissions=("state.read",),
+        expires_ns=world.clock.now_ns() + 60 * 10**9,
+    )
+    text = world.tokens.write(Token(context=context, key_id=key_id))
+    assert (await world.as_key(text)).permissions == ("state.read",)
+    assert (await refusal(world.as_key(text, "globex"))).reason == Reason.PERMISSION_DENIED
+    await world.registry.revoke_key(key_id)
+    assert (await refusal(world.as_key(text))).reason == Reason.CREDENTIAL_INVALID
+
+
+async def test_uses_are_kept_once_a_minute_and_not_for_keys_that_are_gone(world):
+    """Not in the call; a revoked key leaves nothing behind."""
+    key = world.keys["acme"]
+    key_id = key.split("_")[1]
+    before = world.state.count("BatchState")
+    for _ in range(3):
+        await world.as_key(key)
+    await world.uses.keep()
+    await world.uses.keep()
+    assert world.state.count("BatchState") == before + 1
+    assert await world.uses.last(key_id) == world.clock.now_ns()
+    world.clock.advance(60)
+    await world.as_key(key)
+    await world.registry.revoke_key(key_id)
+    await world.uses.keep()
+    assert world.state.system("custom:key-uses") == []

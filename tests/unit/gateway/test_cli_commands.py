@@ -266,6 +266,17 @@ def test_run_json(run):
     assert json.loads(done.stdout) == {"result": None, "output": "print(1)", "elapsed_s": 1.5}
 
 
+def test_a_run_s_log_is_beside_what_it_prints(run):
+    """On stderr, with level, module and data; with --json it and the metrics are in the answer."""
+    done = run("exec", "log")
+    assert done.stdout == "log\n"
+    assert done.stderr == 'warn db: low {"n": 1}\n'
+    shown = json.loads(run("exec", "log", "--json").stdout)
+    line = {"level": "warn", "message": "low", "module": "db", "data": {"n": 1}}
+    assert shown["logs"] == [line]
+    assert shown["metrics"] == {"counters": {"jobs": 2}, "gauges": {}, "histograms": {}}
+
+
 def test_run_without_result(run):
     """A script that returns nothing prints nothing of its own."""
     assert run("exec", "print(1)\n").stdout == "print(1)\n"

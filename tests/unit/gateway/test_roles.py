@@ -5,6 +5,7 @@ import pytest
 from services.common.access import METHODS
 from services.common.errors import Reason, ServiceError
 from services.gateway.roles import ROLES, checked_roles, permissions_of
+from services.runtime.tools.toolbox import PERMISSIONS
 
 KNOWN = {method.permission for method in METHODS.values()}
 
@@ -26,8 +27,8 @@ def test_no_role_is_the_operator(role):
 
 
 def test_every_permission_of_a_role_is_asked_somewhere():
-    """A role holds nothing that the contract does not know."""
-    assert set().union(*ROLES.values()) <= KNOWN
+    """A role holds nothing that neither the contract nor a tool's level knows."""
+    assert set().union(*ROLES.values()) <= KNOWN | set(PERMISSIONS.values())
 
 
 def test_every_permission_is_somebodys():
@@ -37,7 +38,11 @@ def test_every_permission_is_somebodys():
         "tenant.purge",
         "session.ends",
         "process.read",
+        "provider.admin",
         "vault.operate",
+        "audit.append",
+        "audit.verify",
+        "policy.admin",
     }
 
 

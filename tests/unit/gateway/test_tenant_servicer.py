@@ -7,7 +7,9 @@ from services.common.clock import FakeClock
 from services.common.context import CallContext, set_context
 from services.common.errors import Reason, ServiceError
 from services.common.scopes import SYSTEM_TENANT
-from services.gateway.keys import digest_of, read_credential
+from services.common.tenants import SystemItems
+from services.gateway.key_uses import KeyUses
+from services.gateway.keys import Digests, read_credential
 from services.gateway.registry import CLAIM_S, Registry
 from services.gateway.servicers.tenant import TenantServicer
 from tests.fakes import FakeState
@@ -24,7 +26,11 @@ class Asked:
         self.state = FakeState()
         self.clock = FakeClock()
         self.registry = Registry(self.state, self.clock)
-        self.servicer = TenantServicer(self.registry, self.state, self.clock)
+        self.digests = Digests(b"p" * 32)
+        self.uses = KeyUses(SystemItems(self.state, principal="gateway"), self.clock)
+        self.servicer = TenantServicer(
+            self.registry, self.state, self.clock, self.digests, self.uses
+        )
 
     async def __call__(self, name, **fields):
         set_context(OPERATOR)
@@ -78,6 +84,10 @@ TAKES_A_TENANT = (
     "CreateTenant",
     "GetTenant",
     "DeleteTenant",
+    "UpdateTenant",
+    "SuspendTenant",
+    "ResumeTenant",
+    "FreezeTenant",
     "CreateApiKey",
     "ListApiKeys",
 )
@@ -125,7 +135,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_digest(ask, two):
     credential = read_credential(answer.key)
     assert credential.key_id == answer.api_key.key_id
     record = await ask.registry.key(credential.key_id)
-    assert credential.matches(bytes.fromhex(record.digest))
+    assert ask.digests.fits(credential, [record.digest])
     assert record.roles == ("reader",)
     secret = answer.key.split("_", 2)[2]  # it may hold an underscore itself
     stored = b"".join(item.SerializeToString() for item in ask.state.items.values())
@@ -133,7 +143,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_digest(ask, two):
     listed = await ask("ListApiKeys", tenant_id="acme")
     assert answer.api_key in listed.api_keys
     assert secret not in str(listed)
-    assert digest_of(answer.key).hex() not in str(listed)
+    assert ask.digests.of(answer.key) not in str(listed)
 
 
 async def test_a_key_without_roles_is_an_admins(ask, two):
@@ -189,7 +199,8 @@ async def test_a_deleted_tenant_is_gone_with_all_it_had(ask, two):
     assert answer.deleted_item_count == 1
     assert answer.deleted_record_count == 7
     assert answer.deleted_key_count == 1
-    kept = {place for place in ask.state.items if place[1] != "custom:keys"}
+    apart = {"custom:keys", "custom:tenant-receipts"}
+    kept = {place for place in ask.state.items if place[1] not in apart}
     assert kept == {place for place in others if place[1] != "custom:keys"}
     assert len(ask.state.system("custom:keys")) == 1
     await refused(ask("GetTenant", tenant_id="acme"), Reason.TENANT_NOT_FOUND)
@@ -202,15 +213,16 @@ async def test_a_purge_may_purge_and_nothing_else(ask, two):
     ask.state.calls.clear()
     await ask("DeleteTenant", tenant_id="acme")
     purges = [context for name, context in ask.state.calls if name.startswith("Purge")]
-    assert len(purges) == 2
+    assert len(purges) == 4
     for context in purges:
         assert context.tenant == "acme"
-        assert context.permissions == ("tenant.purge",)
+        assert context.permissions == ("tenant.purge", "tenant.end")
         assert not context.any_tenant
         assert (context.principal, context.request_id) == ("operator", "r1")
 
 
-STEPS = ["SetState", "ListState", "BatchState", "PurgeState", "PurgeVectors", "DeleteState"]
+PURGES = ["PurgeFiles", "PurgeUsage", "PurgeVectors", "PurgeState"]
+STEPS = ["SetState", "ListState", "BatchState", *PURGES, "DeleteState"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -224,6 +236,9 @@ async def test_a_deletion_that_was_interrupted_can_be_repeated(ask, two, step):
         await refused(ask("CreateTenant", tenant_id="acme"), Reason.TENANT_EXISTS)
     await ask("DeleteTenant", tenant_id="acme")
     assert not any("acme" in place for place in ask.state.items)
+    receipts = ask.state.system("custom:tenant-receipts")
+    assert all(key.startswith("acme/") for key in receipts)
+    assert (await ask("GetDeletionReceipt", tenant_id="acme")).receipt.complete
     assert ask.state.system("custom:tenants") == ["globex"]
     assert len(ask.state.system("custom:keys")) == 1
 
@@ -246,7 +261,7 @@ async def test_isolation_is_told_kept_and_shown(ask, two):
     ask.state.calls.clear()
     made = await ask("CreateTenant", tenant_id="third", isolation="ISOLATION_HYBRID")
     names = [name for name, _ in ask.state.calls]
-    steps = ["SetState", "PurgeState", "PurgeVectors", "ConfigureVectorTenant", "SetState"]
+    steps = ["SetState", *PURGES, "ConfigureVectorTenant", "SetState"]
     assert [name for name in names if name != "GetState"] == steps
     assert ask.state.isolation["third"] == vector_admin_pb2.ISOLATION_HYBRID
     assert ask.state.isolation["acme"] == vector_admin_pb2.ISOLATION_NAMESPACE
@@ -265,7 +280,7 @@ async def test_an_unknown_isolation_is_refused(ask, two):
     await ask("CreateTenant", tenant_id="third")
 
 
-MAKING_STEPS = ["SetState", "PurgeState", "PurgeVectors", "ConfigureVectorTenant"]
+MAKING_STEPS = ["SetState", *PURGES, "ConfigureVectorTenant"]
 
 
 @pytest.mark.parametrize("step", MAKING_STEPS)

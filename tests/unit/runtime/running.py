@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from services.common.errors import ServiceError, reason_name
-from services.runtime.runs import Output, Reply, RunLimits, RunSpec, run_script
+from services.runtime.runs import Output, Reply, Result, RunLimits, RunSpec, run_script
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -31,10 +31,22 @@ async def no_calls(call):
     raise AssertionError(f"unexpected call of {call.method}")
 
 
-async def run(pool, source, call=no_calls, *, name="demo.lua", positional=(), named=None, **limits):
+async def run(
+    pool,
+    source,
+    call=no_calls,
+    *,
+    name="demo.lua",
+    positional=(),
+    named=None,
+    facts=None,
+    globals_off=(),
+    **limits,
+):
     """Run a script to its end; `limits` are those of RunLimits."""
     limits.setdefault("wall_s", 20.0)
-    spec = RunSpec(source, name, positional, named or {}, RunLimits(**limits))
+    told = {"facts": facts or {}, "globals_off": frozenset(globals_off)}
+    spec = RunSpec(source, name, positional, named or {}, RunLimits(**limits), **told)
     ran = Ran()
     try:
         async with contextlib.aclosing(run_script(pool, spec, call)) as events:
@@ -42,7 +54,7 @@ async def run(pool, source, call=no_calls, *, name="demo.lua", positional=(), na
                 ran.events.append(event)
                 if isinstance(event, Output):
                     ran.output += event.data
-                else:
+                elif isinstance(event, Result):
                     ran.value = json.loads(event.json)
     except ServiceError as error:
         ran.error = error

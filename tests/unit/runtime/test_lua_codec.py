@@ -25,8 +25,10 @@ local ways = {
   end,
 }
 local prepare = kit.prepare
-function kit.prepare(way, data, ...)
-  if way == "limits" then return prepare("", "", "", false, 0, ...) end
+function kit.prepare(way, data, bytes, depth, nodes)
+  if way == "limits" then
+    return prepare("", "", "", false, 0, bytes, depth, nodes, "", 1, 2, "")
+  end
   return ways[way](data)
 end
 """
@@ -37,7 +39,7 @@ def convert():
     """Bytes one way through Lua; gives success and bytes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vm, "_SOURCES", (*vm._SOURCES, (b"=test", OPEN_UP)))
-        _, prepare, _ = vm.build(lambda *_: 0, (1, 2))
+        _, prepare, _ = vm.build(lambda *_: 0)
     prepare(b"limits", b"", FRAME_BYTES_MAX, FRAME_DEPTH_MAX, FRAME_NODES_MAX)
     return lambda way, data: prepare(way.encode(), data)
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ALLOWED = {
     "_G": """
         assert collectgarbage error getmetatable ipairs load next pairs pcall print rawequal rawget
-        rawlen rawset select setmetatable tonumber tostring type xpcall
+        rawlen rawset require select setmetatable tonumber tostring type xpcall
     """,
     "coroutine": "close create isyieldable resume running status wrap yield",
     "io": "write",
@@ -29,18 +29,45 @@ ALLOWED = {
     "table": "concat insert move pack remove sort unpack",
     "utf8": "char codepoint codes len offset",
     "Artifact": "delete get list query store store_file",
-    "JSON": "decode encode parse stringify",
-    "RAG": "cleanup_scope configure configure_session create_session_collection delete documents "
-    "end_reembedding get_stats ingest ingest_batch list_providers reembed reembedding save search",
-    "Event": "get_stats list_subscriptions publish receive subscribe unsubscribe",
+    "Config": "addAllowedPath get getDefaultEngine getLimits getPermissions getProvider getSection "
+    "getSecurity getTools isFileAccessAllowed isNetworkAccessAllowed listProviders restoreSnapshot "
+    "set setProvider setSecurity snapshot toJson",
+    "Debug": "addAdvancedFilter addModuleFilter clearCaptured clearModuleFilters debug dump "
+    "dumpCompact dumpVerbose dumpWithOptions error flameGraph getCapturedEntries getFilterSummary "
+    "getLevel info isEnabled jsonReport log logWithData memorySnapshot memoryStats "
+    "performanceReport profile recordEvent removeModuleFilter resetTimers setDefaultFilterEnabled "
+    "setEnabled setLevel stackTrace stackTraceJson timer trace warn",
+    "Logger": "debug error info trace warn",
+    "Metrics": "all counter gauge get histogram increment observe reset time timer",
+    "Replay": "create_comparator create_config create_modification",
+    "Replay.schedules": "cron interval once",
+    "Utils": "copy equals keys merge split trim values",
+    "JSON": "decode encode parse query query_all stringify",
+    "Streaming": "create yield",
+    "RAG": "cleanup_scope configure configure_session create_session_collection create_tenant "
+    "delete documents end_reembedding get_stats get_tenant_usage ingest ingest_batch "
+    "list_providers reembed reembedding save search workflow_builder",
+    "Event": "emit get_stats list_subscriptions publish receive subscribe unsubscribe",
+    "Hook": "fire join list metrics points register stats unregister",
     "Session": "archive builder can_replay checkpoint checkpoints complete create delete fail get "
-    "get_current get_replay_metadata journal list list_replayable load replay restore resume save "
-    "set_current suspend",
+    "get_current get_replay_metadata journal list list_replayable load replay restore resume runs "
+    "save set_current suspend",
     "State": "agent_get agent_list agent_set batch cleanup_backups clear copy copy_scope "
     "create_backup delete get get_migration_status get_schema_versions get_storage_usage increment "
     "list_backups list_keys load migrate move move_scope resolve "
     "restore_backup save set tool_get tool_list tool_set validate_backup workflow_get "
     "workflow_list workflow_set",
+    "Tool": "categories discover execute exists get invoke list search",
+    "Agent": "builder create create_child_context create_composite create_context "
+    "create_from_template discover discover_by_capability get get_context_data get_details "
+    "get_hierarchy get_info get_shared_memory list list_capabilities list_instances "
+    "list_templates register registered remove_context set_shared_memory unregister "
+    "update_context wrap_as_tool",
+    "Workflow": "builder clear conditional debug enableDebug get isDebugEnabled list loop parallel "
+    "rag register remove sequential setDefaultErrorHandler types",
+    "Template": "estimate_cost execute info list schema search",
+    "Provider": "get getCapabilities isAvailable list models test",
+    "LocalLLM": "info list pull status",
 }
 
 WALK = """
@@ -57,6 +84,9 @@ local function walk(value, path)
   end
   walk(getmetatable(value), path .. ".<meta>")
 end
+-- Only what is in _G too.
+for name, value in next, package.loaded do assert(_G[name] == value, name) end
+seen[package.loaded] = true
 walk(_G, "_G")
 -- What comes back from calls is reachable too.
 for name, value in next, {
@@ -96,7 +126,7 @@ async def test_no_lua_object_reaches_python():
         seen.append(arguments)
         return 1, b"\x80"
 
-    _, prepare, go = vm.build(callback, (1, 2))
+    _, prepare, go = vm.build(callback)
     source = b"""
       local hostile = {{}, print, coroutine.create(print), 1.5, nil, true, "\\xff"}
       for _, name in ipairs{"search", "ingest", "get_stats", "cleanup_scope", "list_providers"} do
@@ -121,7 +151,8 @@ async def test_no_lua_object_reaches_python():
       for i = 1, 7 do pcall(io.write, hostile[i]) pcall(print, hostile[i]) end
       return hostile
     """
-    prepare(source, b"n", b"\x80", False, 100_000, 1 << 20, 64, 1000)  # noqa: FBT003 - Lua's
+    numbers = (100_000, 1 << 20, 64, 1000)
+    prepare(source, b"n", b"\x80", False, *numbers, b"", 1, 2, b"")  # noqa: FBT003 - Lua's
     go()
     assert len(seen) > 50
     assert {tuple(map(type, arguments)) for arguments in seen} == {(bytes, bytes)}

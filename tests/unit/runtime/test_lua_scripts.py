@@ -3,8 +3,16 @@
 import pytest
 import pytest_asyncio
 
+from services.common.context import CallContext
+from services.runtime.facts import facts_of
+from services.runtime.hooks.hosting import Hosting
+from services.runtime.hooks.model import RunInfo
 from services.runtime.pool import WorkerPool
+from services.runtime.runs import RunLimits
 from tests.unit.runtime.running import SCRIPTS, Host, run
+from tests.unit.runtime.tooling import open_toolbox, tool_bridge
+
+CALLER = CallContext(tenant="acme", principal="k1", permissions=("state.read",))
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -15,11 +23,22 @@ async def pool():
         yield made
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tools(tmp_path_factory):
+    """The real tools, asked as a run asks."""
+    async with open_toolbox(tmp_path_factory.mktemp("tenants")) as toolbox:
+        yield tool_bridge(toolbox)
+
+
 @pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.lua")), ids=lambda path: path.stem)
-async def test_script(pool, path):
+async def test_script(pool, tools, path):
     """The script's own asserts hold."""
-    host = Host(page_size=2)
-    ran = await run(pool, path.read_text("utf-8"), host, name=path.name)
+    host = tools if path.stem.startswith("tool") else Host(page_size=2)
+    facts = facts_of(CALLER, RunLimits())
+    source = path.read_text("utf-8")
+    given = {"positional": ("one", ""), "named": {"name": "Ann", "count": "5"}}
+    async with Hosting.of_none().run(host, RunInfo(CALLER)) as hooked:
+        ran = await run(pool, source, hooked, name=path.name, facts=facts, **given)
     assert ran.error is None, ran.error and (ran.error.message, ran.error.metadata)
     assert ran.value == "done"
 

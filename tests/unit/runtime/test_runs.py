@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 
 import pytest
 import pytest_asyncio
@@ -18,6 +19,7 @@ from services.runtime.runs import (
     check_script,
     run_script,
 )
+from services.runtime.worker import vm
 from tests.unit.runtime.running import Host, no_calls, run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -293,7 +295,7 @@ async def test_the_order_must_fit_the_memory(pool):
 
 
 @pytest.mark.parametrize(
-    "source", ["while true do print(('x'):rep(99)) end", "io.write(('x'):rep(1 << 25))"]
+    "source", ["while true do print(('x'):rep(99)) end", "io.write(('x'):rep(1 << 24))"]
 )
 async def test_output_is_limited(pool, source):
     """Printing more than allowed ends the run, in small pieces or in one."""
@@ -388,18 +390,18 @@ async def test_closing_the_iterator_kills_the_worker(pool):
     """Nothing of an abandoned run stays behind."""
     spec = RunSpec('print("now") while true do end')
     seen = []
-    taken = pool.release
+    acquire = pool.acquire
 
-    async def release(worker):
-        seen.append(worker)
-        await taken(worker)
+    async def acquired(limits):
+        seen.append(await acquire(limits))
+        return seen[0]
 
-    pool.release = release
+    pool.acquire = acquired
     try:
         async with contextlib.aclosing(run_script(pool, spec, no_calls)) as events:
             await anext(events)
     finally:
-        del pool.release
+        del pool.acquire
     assert seen[0].ended.done()
     assert seen[0].ended.result().status == -9
 
@@ -419,3 +421,105 @@ async def test_a_slow_consumer_slows_the_script(pool):
         rest = [event async for event in events]
     assert len(host.calls) == 1
     assert rest[-1].output_bytes == 2_000_000
+
+
+async def test_a_global_that_is_off_reads_as_nil(pool):
+    """What the order names is not there, and the next run has it again."""
+    off = frozenset({"State", "JSON"})
+    spec = RunSpec("return State == nil and _G.JSON == nil and RAG ~= nil", globals_off=off)
+    events = [event async for event in run_script(pool, spec, no_calls)]
+    assert events[-1].json == "true"
+    assert (await run(pool, "return State ~= nil")).value is True
+
+
+async def test_equal_seeds_give_equal_numbers(pool):
+    """Chance comes with the order, so that a run can be given the same again."""
+    spec = RunSpec("return math.random(1 << 60)", seeds=(-(2**63), 2**63 - 1))
+    first, second = [[event async for event in run_script(pool, spec, no_calls)] for _ in range(2)]
+    assert first[-1].json == second[-1].json
+    other = await run(pool, "return math.random(1 << 60)")
+    assert str(other.value) != first[-1].json
+
+
+async def test_time_and_memory_are_what_the_host_tells(pool):
+    """What a script can learn of clock and heap comes from the readings it is given."""
+    asked = []
+
+    def readings(what):
+        asked.append(what[:1])
+        return {b"t": 86_400_000_000_000 * 365, b"c": 2_500_000_000, b"m": 2048 * 1000}[what[:1]]
+
+    source = (
+        'return {os.time(), os.clock(), collectgarbage("count"), os.date("%Y-%m-%d"), '
+        'os.date("*t").year, os.date(nil):sub(-4), os.time{year = 1970, month = 1, day = 2}}'
+    )
+    async with contextlib.aclosing(run_script(pool, RunSpec(source), no_calls, readings)) as events:
+        result = [event async for event in events][-1]
+    assert json.loads(result.json) == [
+        31536000, 2.5, 2000.0, "1971-01-01", 1971, "1971", 129600,
+    ]  # fmt: skip
+    assert asked == [b"t", b"c", b"m", b"t", b"t", b"t"]
+
+
+async def test_too_many_readings_end_the_run(pool, monkeypatch):
+    """A run that asks for the time for ever is ended by a limit that is named."""
+    monkeypatch.setattr("services.common.limits.RUN_READINGS_MAX", 100)
+    ran = await run(pool, "while true do os.clock() end")
+    assert (ran.reason, ran.error.metadata["limit"]) == ("RUN_CALL_LIMIT", "100")
+
+
+async def test_a_run_that_computes_gives_way(pool):
+    """A run that spins ends up with what others leave; one that waits does not."""
+    seen = {}
+
+    async def look(call):
+        pid = call.worker_pid
+        for _ in range(200 if call.args["key"] == "spins" else 15):
+            seen[call.args["key"]] = os.sched_getscheduler(pid)
+            if seen[call.args["key"]] == os.SCHED_IDLE:
+                break
+            await asyncio.sleep(0.02)
+        return Reply(ok=True, tree={"revision": 1})
+
+    await run(pool, "State.set('waits', 1)", look)
+    await run(pool, "for i = 1, 5e7 do end State.set('spins', 1)", look)
+    assert seen == {"waits": os.SCHED_OTHER, "spins": os.SCHED_IDLE}
+
+
+async def test_a_fault_of_python_before_the_callback_stays_outside(pool):
+    """Out of address space, Python's own exception would be an object in the script's hands."""
+    seen = []
+
+    def callback(operation, data):
+        seen.append((operation, data))
+        if operation == b"o":
+            raise MemoryError
+        return 0
+
+    _, prepare, go = vm.build(callback)
+    source = b"local ok, raised = pcall(print, 'x') return type(raised), raised"
+    numbers = (100_000, 1 << 20, 64, 1000)
+    prepare(source, b"n", b"\x80", False, *numbers, b"", 1, 2, b"")  # noqa: FBT003 - Lua's
+    go()
+    assert seen[-1] == (b"r", b'["string","not enough memory"]')
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "local s = string.format('%s%s', ('x'):rep(12 << 20), ('y'):rep(12 << 20)) return #s",
+        "local keep = {} for i = 1, 1e9 do local t = setmetatable({}, {}) keep[i] = t end",
+        "error(('x'):rep(1 << 26))",
+    ],
+)
+async def test_memory_is_memory_wherever_it_runs_out(pool, source):
+    """In what stands between the script and Lua's own functions too."""
+    ran = await run(pool, source, memory_bytes=16 * 1024 * 1024)
+    assert ran.reason == "RUN_MEMORY_LIMIT"
+
+
+async def test_many_results_are_refused_by_their_number(pool):
+    """More values than a list may have are an error of the script's, not the worker's end."""
+    ran = await run(pool, "return table.unpack({}, 1, 900000)")
+    assert ran.reason == "SCRIPT_FAILED"
+    assert ran.error.message == "result is more than 100000 values."

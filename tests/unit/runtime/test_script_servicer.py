@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from llmspell.v1 import script_pb2
 
+from services.common.clock import FakeClock
 from services.common.context import CallContext, set_context
 from services.common.errors import Reason, ServiceError
 from services.common.limits import (
@@ -13,6 +14,10 @@ from services.common.limits import (
     SCRIPT_ARGUMENTS_MAX,
     SCRIPT_BYTES_MAX,
 )
+from services.runtime import run_desk
+from services.runtime.handling import Handling
+from services.runtime.hooks.hosting import Hosting
+from services.runtime.run_desk import RunDesk
 from services.runtime.runs import Call, Output, Result, RunLimits
 from services.runtime.servicers import script as module
 from services.runtime.servicers.script import ScriptServicer
@@ -32,7 +37,7 @@ class Runs:
         self.waits = None
         self.began = asyncio.Event()
 
-    async def run_script(self, pool, spec, bridge):
+    async def run_script(self, pool, spec, bridge, readings=None):
         self.asked.append((pool, spec, bridge))
         self.began.set()
         try:
@@ -45,21 +50,26 @@ class Runs:
         finally:
             self.closed = True
 
-    async def check_script(self, pool, source, name):
+    async def check_script(self, pool, source, name, *, tenant):
         self.checked.append((source, name))
 
 
 @pytest.fixture
 def runs(monkeypatch):
     runs = Runs()
-    monkeypatch.setattr(module, "run_script", runs.run_script)
+    monkeypatch.setattr(run_desk, "run_script", runs.run_script)
     monkeypatch.setattr(module, "check_script", runs.check_script)
     return runs
 
 
 @pytest.fixture
 def servicer(runs):
-    return ScriptServicer("the pool", None, None, MOST)
+    return servicer_over(None)
+
+
+def servicer_over(relay):
+    handling = Handling(relay, None, {}, Hosting.of_none())
+    return ScriptServicer(RunDesk("the pool", relay, FakeClock(), handling, most=MOST), MOST)
 
 
 async def run(servicer, **fields):
@@ -118,12 +128,13 @@ async def test_calls_are_made_as_the_caller(servicer, runs):
         async def call(self, method, request, context, *, timeout_s):
             raise ServiceError(Reason.ITEM_NOT_FOUND, f"{context.tenant} {timeout_s}")
 
-    servicer = ScriptServicer("the pool", Listener(), None, MOST)
+    servicer = servicer_over(Listener())
     wall = Duration(seconds=3)
     await run(servicer, limits=script_pb2.RunLimits(wall_time=wall))
-    bridge = runs.asked[0][2]
+    hooked = runs.asked[0][2]
     state = Call(method="llmspell.v1.StateService/GetState", tenant=None, args={"key": "k"})
-    assert (await bridge(state)).tree["reason"] == "PERMISSION_DENIED"
+    assert (await hooked(state)).tree["reason"] == "PERMISSION_DENIED"
+    bridge = hooked._place.calls._inner
     assert bridge._context == CALLER
     assert bridge._timeout_s == 3
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from services.common.errors import ServiceError
-from services.runtime import runs
+from services.runtime import runs, watch
 from services.runtime import zygote as zygote_module
 from services.runtime.frames import Kind, pack
 from services.runtime.pool import WorkerPool
@@ -147,7 +147,8 @@ async def test_a_reply_lifts_the_heap_or_waits():
     """Before a push there is room; past the ceiling an integer comes back, then a second try."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        heap, bridge = Heap(), Bridge(theirs)
+        heap, bridge = Heap(), Bridge()
+        bridge.open(theirs)
         bridge.limit(heap, memory_bytes=1_000_000, frame_bytes=2_000_000)
         reply = pack(Kind.REPLY, b"\0" + b"x" * 500_000)
         feeder = threading.Thread(target=lambda: [ours.sendall(reply) for _ in range(3)])
@@ -174,6 +175,7 @@ BROKEN = {
     "ready twice": "sock.sendall(pack(Kind.READY))",
     "half a header": "sock.sendall(b'\\0\\0')",
     "half a frame": "sock.sendall(pack(Kind.OUTPUT, b'x' * 100)[:50])",
+    "output of nothing": "while True: sock.sendall(pack(Kind.OUTPUT))",
     "call of nothing": "sock.sendall(pack(Kind.CALL)); receive(sock)",
     "call of noise": "sock.sendall(pack(Kind.CALL, b'\\xc1' * 99)); receive(sock)",
     "call of a list": "sock.sendall(pack(Kind.CALL, b'\\x90')); receive(sock)",
@@ -230,6 +232,22 @@ time.sleep(20)
     assert ran.reason == "RUN_WORKER_LOST"
 
 
+async def test_a_worker_that_dies_before_it_has_read_its_answer_is_lost(hostile):
+    """The kernel calls that a reset connection; for the run it is an end like any other."""
+    call = "pack(Kind.CALL, b'\\x82\\xa6method\\xa3m/x\\xa4args\\x80')"
+    source = f"""
+sock.sendall({call})
+while len(sock.recv(100, 2)) < 100: pass
+os._exit(0)
+"""
+
+    async def answer(call):
+        return Reply(ok=True, tree="x" * 100_000)
+
+    ran = await run(hostile, source, answer)
+    assert ran.reason == "RUN_WORKER_LOST"
+
+
 async def test_silence_ends_with_the_clock(hostile):
     """A worker that says nothing is a run that takes too long."""
     ran = await run(hostile, "receive(sock)", wall_s=0.3)
@@ -271,7 +289,7 @@ async def test_blocking_the_soft_limit_gains_one_second(hostile):
 
 async def test_a_worker_that_hangs_up_and_stays_is_killed(hostile, monkeypatch):
     """Closing the socket without ending gains a moment, not a life."""
-    monkeypatch.setattr(runs, "_EXIT_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "_EXIT_SECONDS", 0.1)
     ran = await run(hostile, "sock.close()\nwhile True: pass")
     assert ran.reason == "RUN_WORKER_LOST"
     assert ran.error.metadata["status"] == str(-signal.SIGKILL)

@@ -125,7 +125,7 @@ def test_keys_do_not_run_together():
     assert cache_key("t", replace(IDENTITY, weights_hash=""), "hashx") != cache_key(
         "t", replace(IDENTITY, weights_hash="hash"), "x"
     )
-    assert len(cache_key("t", one, "x")) == 32
+    assert len(cache_key("t", one, "x")) == 48
 
 
 async def test_a_call_that_was_cut_off_has_not_worked_in_vain():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from llmspell.v1 import rag_pb2, rag_pb2_grpc, types_pb2
@@ -246,3 +248,48 @@ async def test_two_imports_at_once_lose_nothing(acme, globex):
     await asyncio.gather(fill(acme, "a"), fill(acme, "b"), fill(globex, "c"))
     assert await acme.ids() == [f"{head}{n}" for head in "ab" for n in range(9)]
     assert await globex.ids() == [f"c{n}" for n in range(9)]
+
+
+async def test_texts_are_cut_and_nothing_is_stored(acme):
+    """ChunkText gives the pieces and where they lie; there is no collection afterwards."""
+    text = "One sentence. Another sentence. " * 20
+    how = {"unit": "CHUNK_UNIT_SENTENCES", "size": 64, "overlap": 0}
+    cut = await acme("ChunkText", text=text, chunking=how)
+    assert len(cut["chunks"]) > 5
+    for chunk in cut["chunks"]:
+        assert text[chunk["start"] : chunk["end"]] == chunk["text"]
+        assert len(chunk["text"]) <= 64
+    assert (await acme("ChunkText", text="  "))["chunks"] == []
+    assert await acme.refused("ListDocuments", collection_id="docs") == "COLLECTION_NOT_FOUND"
+
+
+async def test_texts_are_embedded(acme, globex):
+    """One vector of length 1 a text, known the second time, to its tenant only."""
+    made = await acme("EmbedTexts", texts=["cats", "dogs", "cats"])
+    again = await acme("EmbedTexts", texts=["dogs"])
+    theirs = await globex("EmbedTexts", texts=["dogs"])
+    vectors = [np.frombuffer(base64.b64decode(each["f32"]), "<f4") for each in made["vectors"]]
+    assert [len(vector) for vector in vectors] == [made["identity"]["dimension"]] * 3
+    assert np.allclose([vector @ vector for vector in vectors], 1)
+    assert (vectors[0] == vectors[2]).all()
+    assert not np.allclose(vectors[0], vectors[1])
+    assert again["vectors"] == theirs["vectors"] == [made["vectors"][1]]
+    assert (again["cachedCount"], theirs["cachedCount"]) == ("1", "0")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "reason"),
+    [
+        ("ChunkText", {}, "FIELD_REQUIRED"),
+        ("ChunkText", {"text": "x " * 5001, "chunking": {"size": 1}}, "LIMIT_EXCEEDED"),
+        ("ChunkText", {"text": "x", "chunking": {"size": -1}}, "FIELD_INVALID"),
+        ("ChunkText", {"text": "x", "provider": "none"}, "FIELD_INVALID"),
+        ("EmbedTexts", {}, "FIELD_REQUIRED"),
+        ("EmbedTexts", {"texts": ["x", " "]}, "FIELD_REQUIRED"),
+        ("EmbedTexts", {"texts": ["x"] * 257}, "LIMIT_EXCEEDED"),
+        ("EmbedTexts", {"texts": ["x" * 70_000]}, "LIMIT_EXCEEDED"),
+    ],
+)
+async def test_texts_that_are_refused(acme, method, fields, reason):
+    """None, too many, too long, or by a provider that is not there."""
+    assert await acme.refused(method, **fields) == reason

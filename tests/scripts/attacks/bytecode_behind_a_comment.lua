@@ -1,0 +1,3 @@
+-- expects: SCRIPT_SYNTAX
+#!/bin/lua
+Lua

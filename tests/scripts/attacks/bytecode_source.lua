@@ -1,0 +1,2 @@
+-- expects: FIELD_INVALID
+-- bytes: 1b4c75615400

@@ -1,0 +1,3 @@
+-- expects: RUN_TIME_LIMIT
+local start = os.time()
+repeat until os.time() - start > 1000

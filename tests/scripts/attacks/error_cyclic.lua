@@ -1,0 +1,5 @@
+-- expects: SCRIPT_FAILED
+local t = setmetatable({}, {})
+getmetatable(t).__index = t
+t.message = t
+error(t)

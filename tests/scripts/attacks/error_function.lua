@@ -1,0 +1,3 @@
+-- expects: SCRIPT_FAILED
+-- message: the script raised a function
+error(print)

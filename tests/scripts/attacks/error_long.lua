@@ -1,0 +1,3 @@
+-- expects: SCRIPT_FAILED
+-- message: xxxxxxxx
+error(("x"):rep(5000000), 0)

@@ -1,0 +1,3 @@
+-- expects: SCRIPT_FAILED
+-- message: exit status
+os.exit(-1)

@@ -1,0 +1,2 @@
+-- expects: null
+coroutine.wrap(function() os.exit(true, true) end)()

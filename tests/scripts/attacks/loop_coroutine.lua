@@ -1,0 +1,2 @@
+-- expects: RUN_TIME_LIMIT
+coroutine.wrap(function() while true do end end)()

@@ -1,0 +1,2 @@
+-- expects: RUN_TIME_LIMIT
+::again:: goto again

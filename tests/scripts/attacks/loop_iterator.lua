@@ -1,0 +1,2 @@
+-- expects: RUN_TIME_LIMIT
+for _ in function() return 1 end do end

@@ -1,0 +1,2 @@
+-- expects: RUN_TIME_LIMIT
+load(function() while true do end end)

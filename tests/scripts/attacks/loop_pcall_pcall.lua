@@ -1,0 +1,2 @@
+-- expects: RUN_TIME_LIMIT
+while true do pcall(pcall, pcall, error) end

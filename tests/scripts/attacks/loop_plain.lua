@@ -1,0 +1,3 @@
+-- expects: RUN_TIME_LIMIT
+-- An endless loop in its plainest form.
+while true do end

@@ -1,0 +1,3 @@
+-- expects: RUN_MEMORY_LIMIT
+local t = {}
+for i = 1, 1e12 do t["k" .. i] = {} end

@@ -1,0 +1,2 @@
+-- expects: RUN_OUTPUT_LIMIT
+while true do print(("x"):rep(100)) end

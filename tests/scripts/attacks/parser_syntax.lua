@@ -1,0 +1,3 @@
+-- expects: SCRIPT_SYNTAX
+-- message: unexpected symbol
+local x = = 1

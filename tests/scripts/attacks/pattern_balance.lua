@@ -1,0 +1,2 @@
+-- expects: RUN_TIME_LIMIT
+return (("("):rep(1000000)):find("%b()")

@@ -1,0 +1,4 @@
+-- expects: held
+local function f() return load(f) end
+pcall(f)
+return "held"
