@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -18,6 +20,8 @@ from llmspell import Client
 
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
+PORTS_FROM, PORTS_EACH = 14_000, 1_000
+_PORT_NUMBERS = itertools.count(os.getpid() % PORTS_EACH)  # another run may be on this machine
 
 
 @dataclass
@@ -94,10 +98,20 @@ class Deployment:
 
 
 def free_port() -> int:
-    """A port that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody has, nor gets from here again for a long time.
+
+    A process that is killed and started again keeps its port in between: no other test may be given
+    it then, so each worker of the test run has a thousand ports of its own, below those that the
+    kernel hands out.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for number in _PORT_NUMBERS:
+        port = PORTS_FROM + PORTS_EACH * worker + number % PORTS_EACH
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable: the numbers do not end")
 
 
 @contextmanager
