@@ -16,6 +16,8 @@ BENCH_VENV  ?= .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed-bench
 # Files of tests that run at the same time.
 WORKERS ?= 3
+# The order of the tests and what they make up: by the commit, so that one commit is always tested alike.
+SEED    ?= $(shell printf %d 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1))
 COUNT   ?= 100000
 ENGINES ?=
 LOCK := uv pip compile --quiet --no-strip-extras --generate-hashes --universal --python-version 3.11 \
@@ -43,7 +45,7 @@ up: $(RUNTIME_STAMP) ## start the four processes and keep them up; Ctrl-C ends t
 
 .PHONY: test
 test: $(DEV_STAMP) ## every test; the README's test command
-	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile tests
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile --randomly-seed=$(SEED) tests
 
 ##@ Install
 

@@ -49,8 +49,8 @@ def reached(request):
 
 
 def seed_of(variable):
-    """What the variable says, so that a failure can be repeated; another one each time without."""
-    return int(os.environ.get(variable, random.SystemRandom().getrandbits(32)))
+    """What the variable says, so that a failure can be repeated; else one by the run's own seed."""
+    return int(os.environ.get(variable, random.getrandbits(32)))
 
 
 @dataclass(frozen=True, slots=True)
