@@ -61,7 +61,7 @@ class Tenant:
         self._sessions = session_pb2_grpc.SessionServiceStub(channel)
 
     def _call(self, method, request):
-        return method(request, metadata=self._metadata, timeout=5)
+        return method(request, metadata=self._metadata, timeout=60)
 
     def write(self, key, ttl_s=None, request_id=""):
         """One item, which may end; its revision."""

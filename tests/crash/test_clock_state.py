@@ -29,13 +29,13 @@ class Tenant:
         request = state_pb2.SetStateRequest(scope="global", key=key, value=value)
         if ttl_s is not None:
             request.ttl.FromNanoseconds(int(ttl_s * 1e9))
-        answer = self._stub.SetState(request, metadata=self._metadata, timeout=5)
+        answer = self._stub.SetState(request, metadata=self._metadata, timeout=60)
         self.revisions.append(answer.revision)
 
     def keys(self):
         """What is seen."""
         request = state_pb2.ListStateRequest(scope="global", page_size=1000)
-        page = self._stub.ListState(request, metadata=self._metadata, timeout=5)
+        page = self._stub.ListState(request, metadata=self._metadata, timeout=60)
         return {item.key for item in page.items}
 
 

@@ -84,7 +84,7 @@ class Deployment:
             [sys.executable, "-m", "services.gateway.cli.main", *arguments],
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=240,
             check=False,
             input=stdin,
             env=self.environment(tenant),

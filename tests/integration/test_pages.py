@@ -60,6 +60,7 @@ def pages(deployment, tmp_path_factory):
     return report
 
 
+@pytest.mark.timeout(400)  # whichever is the first has all pages embedded
 @pytest.mark.slow
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_the_right_page_is_found(deployment, pages, question):
@@ -69,6 +70,7 @@ def test_the_right_page_is_found(deployment, pages, question):
     assert any(source.startswith(QUESTIONS[question]) for source in sources), sources
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.slow
 def test_a_script_uses_the_pages(deployment, pages, tmp_path):
     """A script file asks, keeps what it found, prints as it goes and returns a value."""
@@ -80,6 +82,7 @@ def test_a_script_uses_the_pages(deployment, pages, tmp_path):
     assert deployment.cli_json("run", str(file), tenant="acme")["result"] == 3
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.slow
 def test_the_other_tenant_finds_none_of_it(deployment, pages, tmp_path):
     """As globex, every way to search or count finds nothing of acme's 200 pages."""

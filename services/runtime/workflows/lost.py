@@ -107,6 +107,7 @@ class Finder:
         Raises:
             ServiceError: where state is away.
         """
+        await self._leases.sign()  # whoever takes a run must be seen to live, or the next takes it
         async for record in self._leases.lost(self._is_here):
             try:
                 await self._found(record)

@@ -1,6 +1,7 @@
 """Tools' processes that outlive the runtime that asked for them: it is killed, truly."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -104,9 +105,10 @@ class After:
         """Those that have this tenant's receipt."""
         wanted = self.names[tenant].partition(".")[2]
         for pid in Path(f"/proc/{self.zygote}/task/{self.zygote}/children").read_text().split():
-            links = [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
-            if any(link.endswith(wanted) for link in links):
-                yield int(pid)
+            with contextlib.suppress(FileNotFoundError):  # another one's, which has just ended
+                links = [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
+                if any(link.endswith(wanted) for link in links):
+                    yield int(pid)
 
     def files(self, tenant):
         """How many its executions have written."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -101,10 +102,12 @@ async def test_other_limits_get_a_worker_of_their_own(pool):
         assert limit(worker.pid, "Max cpu time") == ["2", "3"]
 
 
-async def test_who_had_more_leaves_the_spare_to_others(pool):
+async def test_who_had_more_leaves_the_spare_to_others(pool, monkeypatch):
     """A tenant with many runs in hand, served more than another: its workers have what is left."""
     async with contextlib.AsyncExitStack() as held:
         await held.enter_async_context(pool.worker(DEFAULT, "many"))
+        frozen = time.monotonic()  # what was of late stays so, however slow this machine is
+        monkeypatch.setattr(pool.shares, "_monotonic", lambda: frozen)
         pool.shares.use("few", 0.001)
         pool.shares.compute("many", 0.5)
         spare = await pool._spare
