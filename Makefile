@@ -45,7 +45,8 @@ up: $(RUNTIME_STAMP) ## start the four processes and keep them up; Ctrl-C ends t
 
 .PHONY: test
 test: $(DEV_STAMP) ## every test; the README's test command
-	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile --randomly-seed=$(SEED) tests
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		--randomly-seed=$(SEED) tests
 
 ##@ Install
 
