@@ -75,6 +75,7 @@ async def test_a_worker_is_held_by_the_kernel(pool):
 
 async def test_the_zygote_knows_nothing(pool):
     """It has an empty environment, one socket, and no service's code."""
+    await pool._spare  # while it makes one, it holds that one's socket too
     proc = Path(f"/proc/{pool.zygote_pid}")
     links = [str(entry.readlink()) for entry in (proc / "fd").iterdir()]
     held = [link for link in links if link.startswith("socket:")]
