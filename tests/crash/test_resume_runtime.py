@@ -23,7 +23,7 @@ SEEN = {
 
 def test_every_write_is_made_once(tmp_path, reached):
     """Whatever the moment: a run is unknown and has written nothing, or ends with all, once."""
-    seed, times = seed_of("LLMSPELL_KILL_SEED"), scale.count(3, 50)
+    seed, times = seed_of("LLMSPELL_KILL_SEED"), scale.count(2, 50)
     with deployed(tmp_path) as up:
         rounds = Rounds(up, "crash", seed)
         try:

@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(1800)]
 STATE, VECTOR = "tests.crash.state_story", "tests.crash.vector_story"
 ERRORS = {"EIO": ("write", "flush", "rename", "map", "fork"), "ENOSPC": ("write",)}
 """What fails, and with which word; a mapping and a fork say what fits them."""
-STATE_STEP = 16
-STEP = scale.count(32, 1)
+STATE_STEP = 40
+STEP = scale.count(96, 1)
 """The longer story fails at every so many-th call in `make test`, at each by the full figures."""
 
 

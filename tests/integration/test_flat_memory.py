@@ -10,7 +10,7 @@ import pytest
 
 from tests.performance import state_memory
 
-SCALE = float(os.environ.get("LLMSPELL_MEMORY_SCALE", "0.0625"))
+SCALE = float(os.environ.get("LLMSPELL_MEMORY_SCALE", "0.03"))
 MEGABYTES = round(state_memory.MEGABYTES * SCALE)
 ITEMS = round(state_memory.ITEMS * SCALE)
 GROWN_MIB_MAX = {"state": 40, "gateway": 56, "client": 40}

@@ -22,7 +22,7 @@ from llmspell.v1 import state_pb2, state_pb2_grpc, types_pb2, vector_pb2, vector
 
 from tests.crash import scale
 
-ROUNDS = 20
+ROUNDS = scale.count(8, 20)
 WRITERS = 4
 ACKNOWLEDGED_BEFORE_KILL = 40
 BACK_WITHIN_S = 2.0
@@ -86,7 +86,7 @@ def vector_of(sequence: int) -> types_pb2.Vector:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_nothing_acknowledged_is_lost(fresh_deployment):
-    """20 kills over the four processes: all are back, with every acknowledged write, whole."""
+    """Kills over the four processes: all are back, with every acknowledged write, whole."""
     up = fresh_deployment
     seed = random.randrange(2**32)
     chance = random.Random(seed)

@@ -14,7 +14,7 @@ import warnings
 import pytest
 
 PAGES = 200
-PAGE_CHARACTERS = 3000
+PAGE_CHARACTERS = 1000
 QUESTIONS = {
     "compress data with gzip": "gzip",
     "read and write CSV files": "csv",

@@ -15,7 +15,7 @@ def test_the_tour_finds_the_right_passages_and_leaves_nothing():
     clean = {k: v for k, v in os.environ.items() if not k.startswith("LLMSPELL")}
     command = [sys.executable, "-m", "services.gateway.cli.tour"]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=110, check=False, env=clean
+        command, capture_output=True, text=True, timeout=280, check=False, env=clean
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for question in QUESTIONS:

@@ -168,7 +168,7 @@ def check(txn, stored, where):
 
 
 examples = settings(
-    max_examples=400,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -290,7 +290,7 @@ class MemoryMachine(SessionMachine):
         return Answerer(memory_keeper(self.clock), open_blobs("memory", self.folder))
 
 
-for machine, examples in ((EmbeddedMachine, 25), (MemoryMachine, 60)):
+for machine, examples in ((EmbeddedMachine, 12), (MemoryMachine, 30)):
     machine.TestCase.settings = settings(
         max_examples=examples,
         stateful_step_count=40,

@@ -269,7 +269,7 @@ class MemoryMachine(StateMachine):
 
 for machine in (EmbeddedMachine, MemoryMachine):
     machine.TestCase.settings = settings(
-        max_examples=100,
+        max_examples=50,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],

@@ -509,8 +509,8 @@ def machine(kind, claim, examples):
     return case
 
 
-TestOracleTwice = machine(OracleTwice, "The rules hold between two oracles.", 40)
-TestEngines = machine(Engines, "The engine answers as the oracle does.", 40)
-TestDatabase = machine(Database, "So it does with a file for each tenant.", 20)
-TestMetadata = machine(Metadata, "So it does with shared rows.", 30)
-TestHybrid = machine(Hybrid, "So it does with rows that are shared at first.", 30)
+TestOracleTwice = machine(OracleTwice, "The rules hold between two oracles.", 20)
+TestEngines = machine(Engines, "The engine answers as the oracle does.", 25)
+TestDatabase = machine(Database, "So it does with a file for each tenant.", 12)
+TestMetadata = machine(Metadata, "So it does with shared rows.", 15)
+TestHybrid = machine(Hybrid, "So it does with rows that are shared at first.", 15)

@@ -29,9 +29,9 @@ from services.gateway.cli.output import fail
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path("examples/tour.lua")
-DOCUMENTS = (Path("README.md"), Path("THREAT_MODEL.md"), Path("docs"))
+DOCUMENTS = (Path("README.md"), Path("THREAT_MODEL.md"), Path("docs/guide"))
 PAGES_LEFT_OUT = "reference"
-"""Tables are poor reading; the guides and decisions answer questions."""
+"""Tables are poor reading; the guides answer questions."""
 
 WHAT_THEY_DO = {
     "gateway": "the one public door: keys, tenants, routing",
@@ -103,7 +103,7 @@ def _use(address: str, keys: dict[str, str]) -> None:
 
 
 def _ingest(acme: Client) -> None:
-    _stop(3, "Ingest real documents: this project's own guides and decisions")
+    _stop(3, "Ingest real documents: this project's own guides")
     sources, _ = find_sources([path for path in DOCUMENTS if path.exists()])
     chosen = [source for source in sources if PAGES_LEFT_OUT not in source.path.parts]
     report = Report()
