@@ -403,8 +403,8 @@ async def test_time_is_for_all_of_it(ask):
         began = time.monotonic()
         with pytest.raises(ServiceError) as failed:
             await ask(server, timeout_s=0.3)
-        assert time.monotonic() - began < 3
-        assert server.until_left(within_s=3)
+        assert time.monotonic() - began < 20
+        assert server.until_left(within_s=20)
     assert failed.value.reason == Reason.PROVIDER_TIME_LIMIT
     assert failed.value.metadata["limit"] == "0.3"
 

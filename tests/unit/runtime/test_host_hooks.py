@@ -113,13 +113,13 @@ async def test_time_behind_a_hook_is_not_its_own():
         return await proceed(call)
 
     async def behind(call):
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(0.5)
         return DONE
 
     guarded = guard(passes, timeout_s=0.02)
     assert await guarded(call_of(), behind) == DONE
     assert (guarded.count.failures, guarded.state("acme")) == (0, State.CLOSED)
-    assert guarded.count.elapsed_s < 0.05
+    assert guarded.count.elapsed_s < 0.4
 
 
 async def test_a_breaker_opens_for_one_tenant_and_closes_again():
@@ -404,7 +404,7 @@ def test_what_is_shown_of_arguments_is_brief_and_clean():
     large = {"list": [{"text": "x" * 100_000}] * 1000}
     begin = time.perf_counter()
     assert len(shown(large, 100)) == 100
-    assert time.perf_counter() - begin < 0.1
+    assert time.perf_counter() - begin < 0.5
     nest = args
     for _ in range(64):
         nest = {"n": nest}

@@ -274,7 +274,7 @@ async def test_time_is_for_all_of_it(toolbox):
             begin = asyncio.get_running_loop().time()
             error = await refusal(toolbox, web.url(path), timeout=0.4)
             assert error.reason == Reason.HOST_UNREACHABLE
-            assert asyncio.get_running_loop().time() - begin < 2.5
+            assert asyncio.get_running_loop().time() - begin < 10
 
 
 async def test_what_may_help_is_tried_again(toolbox):
