@@ -74,6 +74,7 @@ class Executions:
             request_id: Finds it again; empty: nothing does.
             execution_id: Its id, where it had one before; empty: a new one.
             stays: Whether it goes on though nobody asks for it, unless it waits for its caller.
+                What it leaves is kept elsewhere: where it fails, its request begins it anew.
 
         Raises:
             ServiceError: TENANT_LIMIT_REACHED where the tenant has too many that go on.
@@ -82,6 +83,9 @@ class Executions:
         if request_id and known is not None:
             return known
         self._check_room(owner.tenant)
+        before = self._all.get(execution_id)
+        if before is not None:  # it failed or was cancelled; its timer must not end this one
+            self._forget(before)
         execution_id = execution_id or f"exec_{secrets.token_hex(12)}"
         execution = Execution(execution_id, owner, request_id=request_id)
         execution.stays = stays
@@ -216,7 +220,7 @@ class Executions:
         return execution
 
     def _ended(self, execution: Execution, task: asyncio.Task[Output]) -> None:
-        """Keep what came of it for who asks again; what was cancelled may be begun anew."""
+        """Keep what came of it for who asks again; some may be begun anew."""
         tenant, run_id, size = execution.owner.tenant, execution.owner.run_id, _KEPT_BYTES
         self._going[tenant] -= 1
         if not self._going[tenant]:
@@ -231,7 +235,7 @@ class Executions:
         else:
             execution.end(output=task.result())
             size += task.result().ByteSize()
-        if _was_cancelled(execution):
+        if _may_begin_anew(execution):
             self._forget_request(execution)
         self._kept[execution.execution_id] = size
         self._kept_bytes += size
@@ -299,7 +303,8 @@ class Executions:
     def _forget(self, execution: Execution) -> None:
         self._stop_timer(execution)
         self._forget_request(execution)
-        self._all.pop(execution.execution_id, None)
+        if self._all.get(execution.execution_id) is execution:
+            del self._all[execution.execution_id]
         self._kept_bytes -= self._kept.pop(execution.execution_id, 0)
 
     def _forget_request(self, execution: Execution) -> None:
@@ -335,6 +340,9 @@ def _too_many(what: str, limit: int) -> ServiceError:
     )
 
 
-def _was_cancelled(execution: Execution) -> bool:
+def _may_begin_anew(execution: Execution) -> bool:
+    """Whether its failure is not the last word: it was cancelled, or what it has done is kept."""
     error = execution.error
+    if error is not None and execution.stays:
+        return True
     return isinstance(error, ServiceError) and error.reason == Reason.CANCELLED

@@ -232,6 +232,23 @@ async def test_a_failure_is_remembered_for_its_request(executions, monkeypatch):
     assert executions.begin(ACME, body, request_id="r") is first
 
 
+async def test_what_is_kept_elsewhere_is_begun_anew_where_it_failed(executions):
+    """A workflow that could not begin since state was away must not be refused for ten minutes."""
+
+    async def away(execution):
+        del execution
+        raise ServiceError(Reason.SERVICE_UNAVAILABLE, "No state process serves at the moment.")
+
+    how = {"request_id": "r", "execution_id": "wf_1", "stays": True}
+    first = executions.begin(ACME, away, **how)
+    asked = executions.progress(first.execution_id, ACME, wait_s=5)
+    assert await reason_of(asked) == Reason.SERVICE_UNAVAILABLE
+    again = executions.begin(ACME, says("well"), **how)
+    progress = await executions.progress(again.execution_id, ACME, wait_s=5)
+    assert (progress.done, progress.agent.text) == (True, "well")
+    assert executions.begin(ACME, away, **how) is again
+
+
 async def test_a_caller_who_goes_away_ends_it(executions):
     """The task is cancelled with the call that waits for it, unless that only polls."""
     ended = asyncio.Event()
