@@ -152,6 +152,12 @@ test-crash-runtime: $(DEV_STAMP) ## is every write of a run that is resumed made
 test-crash-workflows: $(DEV_STAMP) ## of these the workflows alone: is every step done once? 50 rounds of kills
 	LLMSPELL_CRASH_SCALE=$(SCALE) $(PYTEST) tests/crash -k workflow
 
+# Ten minutes; SECONDS=60 is one. SEED=... replays the faults of a run that has printed it.
+.PHONY: soak
+soak: SEED := $(if $(filter command line environment,$(origin SEED)),$(SEED))
+soak: $(DEV_STAMP) ## clients of two tenants through kills, stops and cuts, ten minutes: docs/benchmarks/soak.md
+	SECONDS=$(SECONDS) SEED=$(SEED) $(BIN)/python -m tests.crash.soak
+
 .PHONY: bench
 bench: $(DEV_STAMP) ## the benchmarks, each beside its reference in the same run
 	$(BIN)/python -m tests.performance.bench

@@ -15,6 +15,7 @@ from services.common import store, view
 from services.common.clock import SystemClock
 from services.common.server import main
 from services.common.store import Store
+from services.state import requests
 from services.state.artifact_step import ArtifactStep
 from services.state.artifacts import Artifacts
 from services.state.event_model import Published
@@ -69,6 +70,23 @@ def half_batches(_: str) -> None:
         return changed
 
     Items.batch = batch
+
+
+def cut_batches(share: str) -> None:
+    """Of some batches of sessions' items the last write is answered and not done."""
+    chance, whole = random.Random(1), Items.batch
+
+    async def batch(self, tenant, checks, writes, **options):
+        cut = writes[0].scope.startswith("session:") and chance.random() < float(share)
+        done = writes[: max(1, len(writes) - cut)]
+        return await whole(self, tenant, checks, done, **options)
+
+    Items.batch = batch
+
+
+def forgotten_requests(_: str) -> None:
+    """A write that is repeated under its request id is done again."""
+    requests._remembered = lambda step, place: None
 
 
 def no_checksum(_: str) -> None:
@@ -216,7 +234,9 @@ FLAWS = {
     flaw.__name__: flaw
     for flaw in (
         answers_early,
+        cut_batches,
         events_answered_early,
+        forgotten_requests,
         half_batches,
         half_checkpoints,
         half_publications,

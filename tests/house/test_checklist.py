@@ -14,7 +14,7 @@ LINES = {
     "message size", "field limits", "deadlines", "streams", "connections", "admission", "errors",
     "reflection", "identity", "ids and scopes", "paths", "enumeration", "row filters", "API keys",
     "JWT", "TLS", "quotas, rate", "audit", "logs", "at rest", "decompression", "supply chain",
-    "containers", "a backend that fails",
+    "containers", "a backend that fails", "all of it at once",
 }  # fmt: skip
 
 

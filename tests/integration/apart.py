@@ -38,6 +38,8 @@ class Apart:
     ways: dict[tuple[str, str], Proxy]
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    modules: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What is run in place of `services.NAME`, with its arguments: a build with a flaw."""
 
     @property
     def ca_file(self) -> Path:
@@ -85,7 +87,7 @@ class Apart:
                 [
                     sys.executable,
                     "-m",
-                    f"services.{name}",
+                    *self.modules.get(name, (f"services.{name}",)),
                     "--config",
                     self.folder / f"{name}.toml",
                 ],
@@ -96,10 +98,16 @@ class Apart:
 
 
 @contextmanager
-def apart(folder: Path, **settings: dict[str, object]):
+def apart(
+    folder: Path,
+    *,
+    modules: dict[str, tuple[str, ...]] | None = None,
+    **settings: dict[str, object],
+):
     """Start them, with the tenants acme and globex; more settings by table."""
     wires = Wires()
     up = _prepared(folder, wires, settings)
+    up.modules |= modules or {}
     try:
         for name in NAMES:
             up.start(name)

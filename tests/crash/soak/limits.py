@@ -1,0 +1,29 @@
+"""What memory and descriptors may do over the last part of a soak, when no process is killed."""
+
+from __future__ import annotations
+
+from tests.crash.soak.storm import Soak
+from tests.crash.soak.vitals import slope
+from tests.integration.apart import NAMES
+
+SLOPE_MIB_MAX = 1.0
+"""Per ten minutes, of what is a process's own."""
+SAMPLES_MIN = 120
+"""Below, a slope says nothing."""
+DESCRIPTORS_MAX = 8
+"""More at the end than at the beginning: connections of faults that have just ended."""
+
+
+def check_vitals(soak: Soak) -> None:
+    """Descriptors do not grow; memory does not either, where it was looked at for long enough."""
+    for name in NAMES:
+        samples = soak.vitals.since(name, soak.quiet_from)
+        part = len(samples) // 4
+        if part:
+            before, after = (
+                min(each.descriptors for each in some) for some in (samples[:part], samples[-part:])
+            )
+            assert after - before <= DESCRIPTORS_MAX, f"{name}: {before} descriptors, then {after}"
+        if len(samples) >= SAMPLES_MIN:
+            grown = slope(samples, "own_mib")
+            assert grown < SLOPE_MIB_MAX * soak.patience, f"{name} grows by {grown:.1f} MiB"
