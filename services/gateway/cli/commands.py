@@ -64,6 +64,12 @@ MORE = {
 """Commands of a group that are in other modules than its others."""
 
 
+def modules() -> set[str]:
+    """Modules of this folder that commands are loaded from."""
+    places = [*COMMANDS.values(), *(place for more in MORE.values() for place in more.values())]
+    return {place.partition(":")[0] for place in places}
+
+
 class Commands(MutableMapping[str, Any]):
     """Click's commands by name; each is loaded when it is first asked for."""
 
