@@ -15,7 +15,7 @@ MODEL_STAMP   := $(VENV)/.installed-local-model
 BENCH_VENV  ?= .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed-bench
 # Files of tests that run at the same time.
-WORKERS ?= 3
+WORKERS ?= 2
 # The order of the tests and what they make up: by the commit, so that one commit is always tested alike.
 SEED    ?= $(shell printf %d 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1))
 COUNT   ?= 100000

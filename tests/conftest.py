@@ -1,7 +1,6 @@
 """What every test gets: an environment without the user's settings, properties without a clock."""
 
 import os
-from pathlib import Path
 
 # Before usearch, which is otherwise the first to bring parts of libstdc++ into the process: its
 # copies then stand for the machine's, and loading onnxruntime crashes. A service loads grpc first.
@@ -11,7 +10,6 @@ import pytest
 
 from tests.models.local import local_model  # noqa: F401 - a fixture for all
 
-TESTS = Path(__file__).parent
 KEPT = {
     "LLMSPELL_ATTACK_SCRIPTS",
     "LLMSPELL_CRASH_FIGURES",
@@ -32,11 +30,6 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # A shared machine's pauses are no failures of the code.
 hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("house")
-
-
-def pytest_collection_modifyitems(items):
-    """Unit tests come last: files of them are short, so that all workers end at about one time."""
-    items.sort(key=lambda item: "unit" in item.path.relative_to(TESTS).parts)
 
 
 @pytest.fixture(autouse=True, scope="session")
