@@ -87,6 +87,8 @@ class Execution:
         """Whether it is being ended since nobody wants it any more."""
         self.stays = False
         """Whether it goes on though nobody asks for it, unless it waits for its caller."""
+        self.has_begun = False
+        """Whether anything may have been done in it: until then a failure has cost nothing."""
         self.keeps_events = False
         """Whether somebody wants events; until then none are kept."""
         self.hearers = 0

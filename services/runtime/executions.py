@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 Body = Callable[[Execution], Awaitable[Output]]
 """What an execution does; what it raises is the execution's failure."""
 _STREAM_WAIT_S = 20.0
+_AWAY = {Reason.SERVICE_UNAVAILABLE, Reason.DEADLINE_EXCEEDED}
 _KEPT_BYTES = 1024
 """What one takes beside its output, about."""
 _Key = tuple[Owner, str]
@@ -341,8 +342,12 @@ def _too_many(what: str, limit: int) -> ServiceError:
 
 
 def _may_begin_anew(execution: Execution) -> bool:
-    """Whether its failure is not the last word: it was cancelled, or what it has done is kept."""
+    """Whether its failure is not the last word.
+
+    It was cancelled, what it has done is kept, or it found nobody to begin with.
+    """
     error = execution.error
-    if error is not None and execution.stays:
-        return True
-    return isinstance(error, ServiceError) and error.reason == Reason.CANCELLED
+    if not isinstance(error, ServiceError):
+        return error is not None and execution.stays
+    is_away = error.reason in _AWAY and not execution.has_begun
+    return execution.stays or is_away or error.reason == Reason.CANCELLED

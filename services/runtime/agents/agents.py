@@ -122,6 +122,7 @@ class Agents:
         """
         begin = time.perf_counter()
         spec = await self._spec(ref, situation)
+        situation.execution.has_begun = True
         limits = Limits.of(spec.limits, situation.limits)
         inner = replace(
             situation,

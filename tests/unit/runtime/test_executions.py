@@ -232,6 +232,20 @@ async def test_a_failure_is_remembered_for_its_request(executions, monkeypatch):
     assert executions.begin(ACME, body, request_id="r") is first
 
 
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_what_found_nobody_is_begun_anew(executions, has_begun):
+    """An outage before anything was done is no last word; one afterwards is."""
+
+    async def away(execution):
+        execution.has_begun = has_begun
+        raise ServiceError(Reason.SERVICE_UNAVAILABLE, "No state process serves at the moment.")
+
+    first = executions.begin(ACME, away, request_id="r")
+    asked = executions.progress(first.execution_id, ACME, wait_s=5)
+    assert await reason_of(asked) == Reason.SERVICE_UNAVAILABLE
+    assert (executions.begin(ACME, says("well"), request_id="r") is first) == has_begun
+
+
 async def test_what_is_kept_elsewhere_is_begun_anew_where_it_failed(executions):
     """A workflow that could not begin since state was away must not be refused for ten minutes."""
 
