@@ -6,13 +6,16 @@ import asyncio
 from typing import Any
 
 import grpc
+from llmspell import LLMSpellError
+from llmspell.aio import AsyncClient
 from llmspell.v1 import session_pb2, state_pb2
 
 from tests.crash.ledgers.artifacts import ArtifactLedger
 from tests.crash.ledgers.events import EventLedger
-from tests.crash.ledgers.items import ItemLedger
+from tests.crash.ledgers.items import ItemLedger, listed
 from tests.crash.ledgers.ledger import TENANTS, Ledger, Stubs, UnknownError, Work
 from tests.crash.ledgers.sessions import SessionLedger
+from tests.crash.soak.witness import RETRYABLE
 
 AGAIN_S = 0.2
 
@@ -67,6 +70,37 @@ class Events(Repeating, EventLedger):
     """Events: each has an id, since only its subscriber could tell what became of it otherwise."""
 
     share = 1.0
+
+
+class Library(Ledger[int]):
+    """Counts through the Python client, which repeats by itself what it may."""
+
+    def __init__(self, *parts: Any, client: AsyncClient) -> None:
+        """`client`: of the tenant."""
+        super().__init__(*parts, 0)
+        self.client, self.scope = client, f"custom:library{self.number}"
+
+    def works(self) -> list[Work]:
+        """See Ledger."""
+        return [self.count]
+
+    async def count(self, stubs: Stubs) -> None:
+        """One more."""
+        del stubs
+        self.maybe = self.known + 1
+        try:
+            total = await self.client.increment_state("n", scope=self.scope)
+        except LLMSpellError as error:
+            assert error.reason in RETRYABLE, error  # noqa: PT017
+            raise UnknownError from error
+        assert total == self.maybe, f"{total} where {self.maybe} was to be"
+        self.known, self.maybe = self.maybe, None
+        self.answers += 1
+
+    async def check(self, stubs: Stubs) -> None:
+        """See Ledger."""
+        found = await listed(stubs, self.metadata, self.scope)
+        self.settle(int(found.get("n", "0")), "counted by the library")
 
 
 class Prying(Ledger[None]):

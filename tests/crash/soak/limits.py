@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.crash.soak.storm import Soak
-from tests.crash.soak.vitals import slope
+from tests.crash.soak.vitals import slope, zombies
 from tests.integration.apart import NAMES
 
 SLOPE_MIB_MAX = 1.0
@@ -12,10 +14,19 @@ SAMPLES_MIN = 120
 """Below, a slope says nothing."""
 DESCRIPTORS_MAX = 8
 """More at the end than at the beginning: connections of faults that have just ended."""
+ENDED_S = 10.0
+"""Until a process that has ended was asked what became of it."""
 
 
 def check_vitals(soak: Soak) -> None:
-    """Descriptors do not grow; memory does not either, where it was looked at for long enough."""
+    """Descriptors do not grow; memory does not either, where it was looked at for long enough.
+
+    To be called while the processes live.
+    """
+    end = time.monotonic() + ENDED_S
+    while left := zombies(soak.up):
+        assert time.monotonic() < end, f"processes that have ended are left: {left}"
+        time.sleep(0.1)
     for name in NAMES:
         samples = soak.vitals.since(name, soak.quiet_from)
         part = len(samples) // 4

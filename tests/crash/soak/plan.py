@@ -17,8 +17,9 @@ PLACES: dict[str, Sequence[tuple[str, ...]]] = {
     "reset": EDGES,
     "half-close": EDGES,
     "slow": EDGES,
+    "storm": [("runtime",)],
 }
-"""What can happen, and to which process or between which two."""
+"""What can happen, and to which process or between which two; a storm is one of bad scripts."""
 SPARING = tuple(kind for kind in PLACES if kind != "kill")
 """They leave each process alive, so that its memory can be looked at over minutes."""
 KILL_EVERY = 3

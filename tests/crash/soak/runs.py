@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import grpc
 from google.protobuf.json_format import ParseDict
+from llmspell.errors import from_rpc
 from llmspell.v1 import execution_pb2, script_pb2, workflow_pb2
 
 from tests.crash.ledgers.items import listed
@@ -27,6 +29,35 @@ local ok, told = pcall(function()
 end)
 return ok and told or { reason = told.reason or tostring(told) }
 """
+
+BAD = (
+    "while true do end",
+    "local t = {} while true do t[#t + 1] = ('x'):rep(100000) .. #t end",
+    "error('it breaks')",
+    "while true do print(('x'):rep(10000)) end",
+)
+BAD_EACH = 3
+BAD_S = 1.5
+BAD_ENDS = {"RUN_TIME_LIMIT", "RUN_CPU_LIMIT", "RUN_MEMORY_LIMIT", "RUN_OUTPUT_LIMIT"}
+BAD_ENDS |= {"SCRIPT_FAILED", "RUN_TENANT_LIMIT"}
+
+
+async def storm(stubs: Stubs) -> None:
+    """Scripts that spin, fill memory, break and print for ever, at once; each has its limits."""
+
+    async def run(source: str) -> None:
+        request = script_pb2.RunScriptRequest(source=source)
+        request.limits.wall_time.FromMilliseconds(int(BAD_S * 1000))
+        try:
+            told = [each async for each in stubs.scripts.RunScript(request)]
+        except UnknownError:
+            return
+        except grpc.aio.AioRpcError as error:
+            assert from_rpc(error, "the gateway").reason in BAD_ENDS, error  # noqa: PT017
+            return
+        raise AssertionError(f"{source} ended well: {told[-1]}")
+
+    await asyncio.gather(*(run(source) for source in BAD * BAD_EACH))
 
 
 class Scripts(Ledger[int]):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import grpc
+from llmspell.aio import AsyncClient
 from llmspell.v1 import (
     execution_pb2_grpc,
     script_pb2,
@@ -29,16 +30,17 @@ from services.common.relay import CHANNEL_OPTIONS
 from tests.crash.ledgers.followers import Subscriber, Watcher
 from tests.crash.ledgers.items import Counter
 from tests.crash.ledgers.ledger import TENANTS, Ledger, Stubs, UnknownError
-from tests.crash.soak.clients import Artifacts, Events, Items, Prying, Sessions
+from tests.crash.soak.clients import Artifacts, Events, Items, Library, Prying, Sessions
 from tests.crash.soak.plan import Fault, faults
-from tests.crash.soak.runs import Scripts, Workflows
+from tests.crash.soak.runs import Scripts, Workflows, storm
 from tests.crash.soak.vectors import Vectors
 from tests.crash.soak.vitals import Vitals
 from tests.crash.soak.weather import Weather
-from tests.crash.soak.witness import RETRYABLE, Seen, Witness
+from tests.crash.soak.witness import CALL_S, RETRYABLE, Seen, Witness
 from tests.crash.state_clients import check_counter
 from tests.integration.apart import Apart
 
+KINDS = (Items, Sessions, Artifacts, Events, Vectors, Scripts, Workflows, Library, Prying)
 CLIENTS = 4
 """Half of them of each tenant."""
 PACE_S = 0.15
@@ -122,11 +124,12 @@ class Soak:
         self.secrets = {tenant: f"secret-{chance.getrandbits(64):016x}" for tenant in TENANTS}
         planted = {tenant: text.encode() for tenant, text in self.secrets.items()}
         self.seen = Seen(planted, LATE_S * patience)
-        self.weather, self.vitals = Weather(up), Vitals(up)
+        self.weather, self.vitals = Weather(up, self._bad_scripts), Vitals(up)
         self.counters = {tenant: Counter() for tenant in TENANTS}
         self.watchers = {tenant: Watcher(tenant) for tenant in TENANTS}
         self.subscribers = {tenant: Subscriber(tenant) for tenant in TENANTS}
         self.stubs: dict[str, AllStubs] = {}
+        self.libraries: dict[str, AsyncClient] = {}
         self.runners: list[Runner] = []
         self.followers: list[asyncio.Task[None]] = []
         self.lived: list[Fault] = []
@@ -176,6 +179,13 @@ class Soak:
                 channel = await stack.enter_async_context(there)
                 witness = Witness(channel, tenant, self.up.keys[tenant], self.seen)
                 self.stubs[tenant] = AllStubs(witness)
+                library = AsyncClient(
+                    self.up.address,
+                    self.up.keys[tenant],
+                    ca_file=self.up.ca_file,
+                    timeout_s=CALL_S,
+                )
+                self.libraries[tenant] = await stack.enter_async_context(library)
             yield
 
     def _gather(self) -> None:
@@ -187,10 +197,13 @@ class Soak:
 
     def _ledgers(self, number: int) -> Iterator[Ledger]:
         tenant = TENANTS[number % 2]
-        for kind in (Items, Sessions, Artifacts, Events, Vectors, Scripts, Workflows, Prying):
+        more = {
+            Items: {"counter": self.counters[tenant]},
+            Library: {"client": self.libraries[tenant]},
+        }
+        for kind in KINDS:
             chance = random.Random(f"{self.seed} {number} {kind.__name__}")
-            more = {"counter": self.counters[tenant]} if kind is Items else {}
-            yield kind(number, tenant, chance, **more)
+            yield kind(number, tenant, chance, **more.get(kind, {}))
 
     def of(self, kind: type) -> list[Any]:
         """All ledgers of a kind."""
@@ -246,6 +259,10 @@ class Soak:
         self.lived.append(fault)
         bound_s = self.patience * (STARTED_S if fault.kind == "kill" else BACK_S)
         assert took_s < bound_s, f"{took_s:.1f} s after {fault} all is served again"
+
+    async def _bad_scripts(self) -> None:
+        """Of one tenant and the other in turn."""
+        await storm(self.stubs[TENANTS[self.weather.counts["storm"] % 2]])
 
     async def _served(self) -> None:
         """Every process answers every tenant, and the runtime reaches what its scripts need."""

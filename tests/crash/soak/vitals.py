@@ -73,3 +73,24 @@ def slope(samples: Sequence[Sample], field: str) -> float:
     spread = sum((each - time_mean) ** 2 for each in times)
     both = sum((t - time_mean) * (v - value_mean) for t, v in zip(times, values, strict=True))
     return PER_S * both / spread
+
+
+def zombies(up: Apart) -> list[str]:
+    """Processes below ours that have ended and that nobody has asked what became of them."""
+    told = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told.append(folder.joinpath("stat").read_text("ascii", "replace"))
+    parents, ended = {}, {}
+    for line in told:
+        pid, rest = line.split(" ", 1)[0], line.rpartition(")")[2].split()
+        parents[pid], ended[pid] = rest[1], rest[0] == "Z"
+    ours = {str(process.pid) for process in up.processes.values()}
+    return [pid for pid, is_one in ended.items() if is_one and _ancestors(pid, parents) & ours]
+
+
+def _ancestors(pid: str, parents: dict[str, str]) -> set[str]:
+    found = set()
+    while (pid := parents.get(pid, "0")) not in found | {"0"}:
+        found.add(pid)
+    return found

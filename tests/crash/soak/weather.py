@@ -19,8 +19,9 @@ SLOW_S = 0.05
 class Weather:
     """Whether all is well, and what is done against it."""
 
-    def __init__(self, up: Apart) -> None:
-        self._up = up
+    def __init__(self, up: Apart, storm: Callable[[], Awaitable[None]]) -> None:
+        """`storm`: brings about one of bad scripts, and waits for its end."""
+        self._up, self._storm = up, storm
         self._calm = asyncio.Event()
         self._calm.set()
         self.counts: Counter[str] = Counter()
@@ -40,9 +41,12 @@ class Weather:
         """One fault; how long it took afterwards until all was served."""
         self._calm.clear()
         self.counts[fault.kind] += 1
-        await asyncio.to_thread(self._begin, fault)
-        await asyncio.sleep(fault.hold_s)
-        await asyncio.to_thread(self._end, fault)
+        if fault.kind == "storm":
+            await self._storm()
+        else:
+            await asyncio.to_thread(self._begin, fault)
+            await asyncio.sleep(fault.hold_s)
+            await asyncio.to_thread(self._end, fault)
         ended = time.monotonic()
         await served()
         took_s = time.monotonic() - ended
