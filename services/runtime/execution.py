@@ -79,7 +79,8 @@ class Execution:
         self.owner = owner
         self.request_id = request_id
         self.task: asyncio.Task[Output] | None = None
-        self.output: Output | None = None
+        self._told: bytes | None = None
+        """Its output as it is told, once there is one: a message takes ten times as much."""
         self.error: BaseException | None = None
         self.is_cancelled = False
         """Whether somebody has asked for its end."""
@@ -103,7 +104,7 @@ class Execution:
     @property
     def is_done(self) -> bool:
         """Whether it has ended, however."""
-        return self.output is not None or self.error is not None
+        return self._told is not None or self.error is not None
 
     @property
     def waits(self) -> bool:
@@ -165,7 +166,7 @@ class Execution:
     def end(self, *, output: Output | None = None, error: BaseException | None = None) -> None:
         """It has ended; the first end counts."""
         if not self.is_done:
-            self.output, self.error = output, error
+            self._told, self.error = _told(output), error
             self._callbacks.clear()
             self._wake()
 
@@ -247,12 +248,8 @@ class Execution:
     def _tell_end(self, progress: execution_pb2.ExecutionProgress) -> None:
         if self.error is not None and not progress.events:
             raise self.error
-        if isinstance(self.output, execution_pb2.AgentOutput):
-            progress.done = True
-            progress.agent.CopyFrom(self.output)
-        elif self.output is not None:
-            progress.done = True
-            progress.workflow.CopyFrom(self.output)
+        if self._told is not None:
+            progress.MergeFromString(self._told)
 
     def _take_events(self) -> list[execution_pb2.ExecutionEvent]:
         """The oldest events, as many as one answer takes well."""
@@ -304,6 +301,17 @@ class _Open:
 @dataclass(frozen=True, slots=True)
 class _Failed:
     error: ServiceError
+
+
+def _told(output: Output | None) -> bytes | None:
+    if output is None:
+        return None
+    progress = execution_pb2.ExecutionProgress(done=True)
+    if isinstance(output, execution_pb2.AgentOutput):
+        progress.agent.CopyFrom(output)
+    else:
+        progress.workflow.CopyFrom(output)
+    return progress.SerializeToString()
 
 
 def _continues(last: execution_pb2.ExecutionEvent, event: execution_pb2.ExecutionEvent) -> bool:

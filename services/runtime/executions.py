@@ -13,6 +13,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 
 from llmspell.v1 import execution_pb2
 
@@ -236,6 +237,7 @@ class Executions:
         else:
             execution.end(output=task.result())
             size += task.result().ByteSize()
+        execution.task = None  # it holds all that was there when it ran
         if _may_begin_anew(execution):
             self._forget_request(execution)
         self._kept[execution.execution_id] = size
@@ -282,7 +284,7 @@ class Executions:
         if execution.owner.run_id and not execution.is_done:
             return  # a script may do its part for as long as it likes; the run's end is its end
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(seconds, self._let_go, execution)
+        timer = loop.call_later(seconds, self._let_go, execution, context=Context())
         self._timers[execution.execution_id] = timer
 
     def _stop_timer(self, execution: Execution) -> None:

@@ -204,6 +204,14 @@ async def test_a_failure_is_raised_to_who_asks_and_again(executions):
         assert await reason_of(asked) == Reason.AGENT_TURN_LIMIT
 
 
+async def test_of_one_that_has_ended_little_is_kept(executions):
+    """Its output's bytes for ten minutes, and not the message nor the task with all it has seen."""
+    begun = executions.begin(ACME, says("hello"), request_id="r")
+    await executions.progress(begun.execution_id, ACME, wait_s=5)
+    assert begun.task is None
+    assert isinstance(begun._told, bytes)
+
+
 async def test_the_same_request_is_the_same_execution(executions):
     """Of the same owner; of another it is another. One that was cancelled is begun anew."""
     first = executions.begin(ACME, says("one"), request_id="r")
