@@ -45,10 +45,10 @@ async def counted(host, tenant, key):
     return json.loads(state_pb2.GetStateResponse.FromString(answer).item.value.json)
 
 
-async def begun(host, tenant, tree, **who):
+async def begun(host, tenant, tree, *, request_id="", **who):
     """A run that has done its first step and is at the second."""
     set_context(context(tenant, **who))
-    execution = await host.desk.begin(message(tree), {})
+    execution = await host.desk.begin(message(tree), {}, request_id=request_id)
     active = host.desk.active(tenant, execution.execution_id)
     for _ in range(300):
         if active.steps is not None and len(active.steps.results) > 1:
@@ -124,6 +124,20 @@ async def test_only_one_of_many_takes_a_run(deployment):
         assert past.lease.resumed_count == 1
         assert past.end.status is Status.COMPLETED
         assert await counted(others[0], "acme", "many") == 2
+
+
+async def test_a_request_that_is_repeated_twice_at_once_goes_on_once(deployment):
+    """Both look whether the runtime that had it lives; one goes on, and the other joins it."""
+    tree = row(count("one", "joined"), wait("pause", 1), count("two", "joined"))
+    async with hosts(deployment, [], []) as (first, second):
+        await begun(first, "acme", tree, request_id="joined")
+        await first.desk.close()
+        again = [second.desk.begin(message(tree), {}, request_id="joined") for _ in range(2)]
+        one, other = await asyncio.gather(*again)
+        assert one is other
+        past = await ended(second, "acme", one.execution_id)
+        assert (past.end.status, past.lease.resumed_count) == (Status.COMPLETED, 1)
+        assert await counted(second, "acme", "joined") == 2
 
 
 async def test_it_acts_with_what_its_starter_was_allowed(deployment):

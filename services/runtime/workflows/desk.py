@@ -137,11 +137,18 @@ class Workflows:
         tenant, execution_id = current_context().tenant, past.record.execution_id
         if past.end is not None:
             raise _not_resumable(execution_id, "has ended")
-        holder = past.lease.holder
-        if holder != self.leases.runtime_id and await self.leases.is_alive(holder):
-            raise _not_resumable(execution_id, "goes on in another process")
+        await self._check_left(past)
         if self.active(tenant, execution_id) is not None:
             raise _not_resumable(execution_id, "goes on")
+        return self._go_on(past, by_itself=by_itself, request_id=request_id)
+
+    async def _check_left(self, past: Past) -> None:
+        """Refuse a run whose process lives."""
+        holder = past.lease.holder
+        if holder != self.leases.runtime_id and await self.leases.is_alive(holder):
+            raise _not_resumable(past.record.execution_id, "goes on in another process")
+
+    def _go_on(self, past: Past, *, request_id: str, by_itself: bool = False) -> Execution:
         workflow = read_workflow(workflow_pb2.Workflow.FromString(past.record.workflow))
         owner = self._around.callers.owner()
         return self._execute(
@@ -191,6 +198,10 @@ class Workflows:
         past = None
         if self.active(owner.tenant, execution_id) is None:
             past = await read_past(self.shelf, owner.tenant, execution_id)
+            if past is not None and past.end is None:
+                _check_same(past.record, message, inputs)
+                await self._check_left(past)
+        # Looked at last: the same request may have gone on with it while this one waited.
         active = self.active(owner.tenant, execution_id)
         if active is not None:
             _check_same(active.record, message, inputs)
@@ -201,7 +212,7 @@ class Workflows:
             return None
         _check_same(past.record, message, inputs)
         if past.end is None:
-            return await self.resume(past, request_id=request_id)
+            return self._go_on(past, request_id=request_id)
         output = output_message(past.result(goes_on=False))
         return self._executions.begin(owner, lambda _: _at_once(output), request_id=request_id)
 
