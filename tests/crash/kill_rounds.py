@@ -24,7 +24,7 @@ from tests.crash.alone import alone
 from tests.crash.artifact_invariants import check_blobs
 from tests.crash.ledgers.background import Copies, Orders
 from tests.crash.ledgers.followers import Subscriber, Watcher
-from tests.crash.ledgers.ledger import Stubs
+from tests.crash.ledgers.ledger import Stubs, let_in
 from tests.crash.state_clients import TENANTS, Client, Counter, check_counter, until_gone
 from tests.crash.state_invariants import check_state
 from tests.integration.deployment import free_port
@@ -99,6 +99,7 @@ class Rounds:
 
     async def check(self, stubs):
         """Every ledger, the counters, the followers, what went on beside."""
+        await let_in(stubs, *{*TENANTS, *(each.tenant for each in self.background)})
         for client in self.clients:
             await client.check(stubs)
         for tenant, counter in self.counters.items():

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 import grpc
+import msgspec
 from llmspell.v1 import (
     artifact_pb2,
     artifact_pb2_grpc,
@@ -25,6 +26,8 @@ from llmspell.v1 import (
 )
 
 from services.common.context import CallContext
+from services.common.scopes import SYSTEM_TENANT, TENANTS_SCOPE
+from services.common.tenants import TenantRecord
 from tests.servers import sealed
 
 TENANTS = ("acme", "globex")
@@ -139,6 +142,15 @@ async def answered(call: Awaitable[T]) -> T:
 def caller(tenant: str) -> Any:
     """What a call of a tenant carries."""
     return sealed(CallContext(tenant=tenant, principal="k", permissions=("*",)), LIFETIME_S)
+
+
+async def let_in(stubs: Stubs, *tenants: str) -> None:
+    """Make tenants known: calls that go on are ended where there is no such tenant."""
+    for tenant in tenants:
+        record = msgspec.json.encode(TenantRecord(tenant, tenant, 1)).decode()
+        request = state_pb2.SetStateRequest(scope=TENANTS_SCOPE, key=tenant)
+        request.value.json = record
+        await stubs.state.SetState(request, metadata=caller(SYSTEM_TENANT))
 
 
 def difference(known: Any, found: Any) -> str:
