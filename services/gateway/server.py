@@ -81,6 +81,9 @@ OWNERS = {
 
 _FLOOD_OPTIONS = (
     ("grpc.max_concurrent_streams", PUBLIC_STREAMS_MAX),
+    # Else calls that have just been answered count too, and a client that keeps to the limit is
+    # refused some. What resets without end adds to the calls that wait, which have their own limit.
+    ("grpc.http.overload_protection", 0),
     ("grpc.server.max_pending_requests", PUBLIC_PENDING_MAX),
     ("grpc.server.max_pending_requests_hard_limit", 2 * PUBLIC_PENDING_MAX),
     ("grpc.max_connection_idle_ms", CONNECTION_IDLE_SECONDS * 1000),
