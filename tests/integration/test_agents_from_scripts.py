@@ -220,7 +220,7 @@ GOES_ON = """
 local said = Agent.get("counted"):execute("first").text
 print(said)
 local from = os.clock()
-while os.clock() - from < 0.4 do end
+while os.clock() - from < 2 do end
 return said .. Agent.get("counted"):execute("second").text
 """
 
@@ -234,7 +234,7 @@ def test_a_resumed_run_asks_no_model_twice(pair):
     run_id = next(events).run_id
     assert next(events).data == b"first\n"
     events.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while one.get_run(run_id).status == "running":
         assert time.monotonic() < deadline
     assert one.get_agent("counted").executions == 1
