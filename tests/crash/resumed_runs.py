@@ -157,9 +157,11 @@ class Rounds:
         numbers = list(range(1, STEPS + 1))
         assert items.pop("log") == numbers, f"{name}: a step was made twice or not"
         assert items.pop("count") == 2 * STEPS, f"{name}: an increment was made twice or not"
-        assert sorted(items) == sorted(f"x{i}" for i in numbers), name
+        assert sorted(items) == sorted(f"x{i}" for i in numbers), f"{name}: not the items it made"
         assert len(made) == STEPS // 6, f"{name}: a session was made twice or not"
-        assert sorted(kept) == sorted(f"{name}-{i}" for i in numbers if i % 5 == 0), name
+        assert sorted(kept) == sorted(f"{name}-{i}" for i in numbers if i % 5 == 0), (
+            f"{name}: an artifact was made twice or not"
+        )
         assert events == [i for i in numbers if i % 4 == 0], f"{name}: an event came twice or not"
         assert started.value in {None, 2 * STEPS}, started.value
         self.ended += 1

@@ -16,7 +16,7 @@ from tests.integration.deployment import deployed
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 SEEN = {
-    "no_request_ids": "twice|another version|RUN_DIVERGED|not the one it made|is failed|is unknown",
+    "no_request_ids": "twice|another version|RUN_DIVERGED|not the|is failed|is unknown",
     "reads_not_kept": "RUN_DIVERGED|not the one it made|REUSED|twice|is failed|is unknown",
 }
 
