@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -70,22 +71,11 @@ def modules() -> set[str]:
     return {place.partition(":")[0] for place in places}
 
 
-class Commands(MutableMapping[str, Any]):
+class Commands(Mapping[str, Any]):
     """Click's commands by name; each is loaded when it is first asked for."""
 
-    def __init__(self) -> None:
-        self._loaded: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._loaded:
-            self._loaded[name] = _command(name, _named(COMMANDS[name]))
-        return self._loaded[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        raise TypeError(f"{name} belongs into COMMANDS")
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError(f"{name} is deleted from COMMANDS")
+        return _command(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)
@@ -94,29 +84,19 @@ class Commands(MutableMapping[str, Any]):
         return len(COMMANDS)
 
 
+@cache
+def _command(name: str) -> Any:
+    found = _named(COMMANDS[name])
+    root = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+    if isinstance(found, typer.Typer):
+        for other, place in MORE.get(name, {}).items():
+            found.command(other)(_named(place))
+        root.add_typer(found, name=name)
+    else:
+        root.command(name)(found)
+    return typer.main.get_group(root).commands[name]
+
+
 def _named(place: str) -> Any:
     module, _, name = place.partition(":")
     return getattr(import_module(f"services.gateway.cli.{module}"), name)
-
-
-def _command(name: str, found: Any) -> Any:
-    """A group, or a single command from its function."""
-    app = found
-    if not isinstance(found, typer.Typer):
-        app = typer.Typer(add_completion=False)
-        app.command(name)(found)
-        return _named_so(name, typer.main.get_command(_styled(app)))
-    for other, place in MORE.get(name, {}).items():
-        app.command(other)(_named(place))
-    return _named_so(name, typer.main.get_group(_styled(app)))
-
-
-def _styled(app: typer.Typer) -> typer.Typer:
-    app.pretty_exceptions_enable = False
-    app.rich_markup_mode = "rich"
-    return app
-
-
-def _named_so(name: str, command: Any) -> Any:
-    command.name = name
-    return command
